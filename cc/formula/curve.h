@@ -1,0 +1,208 @@
+// From the hyper-parameters a user typed to the exact constants of the formula, on the host, once for each op; and the
+// rules that hyper-parameters must keep, with the sentence that a broken one raises.
+//
+// Called by the kernels' constructors and by the Python module. It must not know TensorFlow, Python or a device.
+#ifndef LROPS_FORMULA_CURVE_H_
+#define LROPS_FORMULA_CURVE_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <string>
+
+#include "formula/warmup_cosine.h"
+
+namespace lrops {
+
+// The words are Keras'; docs for users stand in lrops/schedules.py.
+struct Hyperparameters {
+  double initial_learning_rate;  // the peak p
+  std::int64_t warmup_steps;     // W
+  std::int64_t total_steps;      // T, warmup and hold included
+  double alpha;                  // the floor as a ratio of the peak
+  std::int64_t hold_steps;       // H
+  double warmup_start;           // the first value as a ratio of the peak
+  std::int64_t start_step;
+};
+
+// An IEEE binary format that a rate can be rounded to.
+struct Dtype {
+  const char* name;
+  int bytes;
+  int precision;  // significand bits, the hidden one included
+  int bias;       // of the exponent field
+};
+inline constexpr Dtype kDtypes[] = {
+    {"float16", 2, 11, 15}, {"bfloat16", 2, 8, 127}, {"float32", 4, 24, 127}, {"float64", 8, 53, 1023}};
+
+inline const Dtype* FindDtype(const std::string& name) {
+  for (const Dtype& dtype : kDtypes) {
+    if (name == dtype.name) return &dtype;
+  }
+  return nullptr;
+}
+
+inline constexpr std::int64_t kMaxSteps = std::int64_t{1} << 62;
+
+namespace internal {
+
+using u128 = unsigned __int128;
+
+inline std::string Text(std::int64_t x) { return std::to_string(x); }
+
+inline std::string Text(double x) {  // the shortest of the usual forms that reads back as x
+  char text[32];
+  for (int digits = 6; digits <= 17; ++digits) {
+    std::snprintf(text, sizeof text, "%.*g", digits, x);
+    if (std::strtod(text, nullptr) == x) break;
+  }
+  return text;
+}
+
+inline u64 Bits64(u128 x) { return static_cast<u64>(x >> 64); }
+
+// x / 2^128 as a Real, cut to 64 bits with a sticky end.
+inline Real<u64> ToReal(u128 x, u64 exponent) {
+  if (x == 0) return {0, 2 * kFar};
+  const u64 zeros = Bits64(x) ? LeadingZeros(Bits64(x)) : 64 + LeadingZeros(static_cast<u64>(x));
+  x <<= zeros;
+  return {Bits64(x) | NonZero(static_cast<u64>(x)), exponent + zeros};
+}
+
+// x = result * 2^(exponent - 64), the result's top bit set. x > 0.
+inline u64 Significand(double x, int* exponent) { return static_cast<u64>(std::ldexp(std::frexp(x, exponent), 64)); }
+
+// peak * ratio and peak * (1 - ratio), each divided by 2^E.
+inline void Split(u64 peak, double ratio, Real<u64>* part, Real<u64>* remainder) {
+  if (ratio == 0) {
+    *part = {0, 2 * kFar};
+    *remainder = {peak, 0};
+    return;
+  }
+  int exponent;  // at most 1, which is where ratio is 1
+  const u64 significand = Significand(ratio, &exponent);
+  *part = ToReal(static_cast<u128>(peak) * significand, static_cast<u64>(-std::int64_t{exponent}));
+  const int shift = 64 - 1 + exponent;  // the ratio in units of 2^-127
+  const u128 fixed = shift >= 0 ? static_cast<u128>(significand) << shift
+                                : static_cast<u128>(ShiftRightSticky(significand, static_cast<u64>(-shift)));
+  const Real<u64> complement = ToReal((u128{1} << 127) - fixed, static_cast<u64>(-1));
+  *remainder = complement.significand ? ToReal(static_cast<u128>(peak) * complement.significand, complement.exponent)
+                                      : complement;
+}
+
+inline Divisor ToDivisor(u64 d) {
+  const u64 shift = LeadingZeros(d) - 1;
+  const u64 value = d << shift;
+  return {value, static_cast<u64>(((u128{1} << 126) - 1) / value), shift};
+}
+
+// How `dtype` stores rates of a curve with this peak.
+inline Format MakeFormat(const Dtype& dtype, double initial_learning_rate) {
+  int exponent;
+  std::frexp(initial_learning_rate, &exponent);
+  const std::int64_t field = std::int64_t{exponent} - 1 + dtype.bias;
+  return {static_cast<u64>(dtype.precision), static_cast<u64>(std::max<std::int64_t>(field - 1, 0)),
+          static_cast<u64>(std::max<std::int64_t>(1 - field, 0))};
+}
+
+inline Curve MakeCurve(const Hyperparameters& h) {
+  Curve curve;
+  const u64 decay_steps = static_cast<u64>(h.total_steps - h.warmup_steps - h.hold_steps);
+  curve.start_step = static_cast<u64>(h.start_step) + (u64{1} << 63);
+  curve.warmup_steps = static_cast<u64>(h.warmup_steps);
+  curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
+  curve.first_half_end = decay_steps / 2 + 1;
+  curve.total_steps = static_cast<u64>(h.total_steps);
+  curve.warmup = ToDivisor(std::max<u64>(curve.warmup_steps, 1));
+  curve.decay = ToDivisor(decay_steps);
+  int exponent;
+  const u64 peak = Significand(h.initial_learning_rate, &exponent);
+  curve.peak = {peak, 0};
+  Split(peak, h.warmup_start, &curve.start, &curve.rise);
+  Split(peak, h.alpha, &curve.floor, &curve.drop);
+  return curve;
+}
+
+template <typename Bits>
+void Fill(const Curve& curve, const Format& format, const std::int64_t* step, std::int64_t count, void* out) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    static_cast<Bits*>(out)[i] =
+        static_cast<Bits>(Round(format, Evaluate(curve, static_cast<u64>(step[i]) + (u64{1} << 63))));
+  }
+}
+
+}  // namespace internal
+
+// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+inline std::string Refusal(const Hyperparameters& h, const Dtype& dtype) {
+  using internal::Text;
+  const double p = h.initial_learning_rate;
+  if (!(std::isfinite(p) && p > 0)) {
+    return "initial_learning_rate must be finite and greater than 0: it is the peak, where warmup ends (what Keras' "
+           "CosineDecay calls warmup_target). Received: initial_learning_rate=" +
+           Text(p);
+  }
+  const struct {
+    const char* name;
+    std::int64_t value, least;
+  } counts[] = {{"warmup_steps", h.warmup_steps, 0},
+                {"hold_steps", h.hold_steps, 0},
+                {"total_steps", h.total_steps, 1},
+                {"start_step", h.start_step, -kMaxSteps}};
+  for (const auto& count : counts) {
+    if (count.value < count.least || count.value > kMaxSteps) {
+      return std::string(count.name) + " must be at least " + (count.least < 0 ? "-2^62" : Text(count.least)) +
+             " and at most 2^62. Received: " + count.name + "=" + Text(count.value);
+    }
+  }
+  if (h.warmup_steps >= h.total_steps - h.hold_steps) {  // without overflow
+    return "total_steps counts warmup and hold and must be greater than warmup_steps + hold_steps. Received: "
+           "warmup_steps=" +
+           Text(h.warmup_steps) + ", hold_steps=" + Text(h.hold_steps) + ", total_steps=" + Text(h.total_steps);
+  }
+  const struct {
+    const char* name;
+    double value;
+  } ratios[] = {{"alpha", h.alpha}, {"warmup_start", h.warmup_start}};
+  for (const auto& ratio : ratios) {
+    if (!(ratio.value >= 0 && ratio.value <= 1)) {
+      return std::string(ratio.name) + " is a ratio of the peak and must lie in [0, 1]. Received: " + ratio.name + "=" +
+             Text(ratio.value);
+    }
+  }
+  // A peak that the dtype cannot hold would train at inf or at 0 for ever. Its largest number is just below
+  // 2^(bias + 1), and numbers up to half of its smallest, 2^(2 - bias - precision), round to 0.
+  const double most = std::ldexp(2 - std::ldexp(1, -dtype.precision), dtype.bias);  // from here it rounds to inf
+  const double least = std::ldexp(1, 1 - dtype.bias - dtype.precision);             // up to here it rounds to 0
+  if (dtype.bytes < 8 && (p >= most || p <= least)) {
+    return std::string("initial_learning_rate must not round to ") + (p >= most ? "infinity" : "0") +
+           " in dtype=" + dtype.name + ": choose a wider dtype. Received: initial_learning_rate=" + Text(p);
+  }
+  return "";
+}
+
+// A curve that is ready to be evaluated, in the dtype it was asked for.
+struct Schedule {
+  Curve curve;
+  Format format;
+  const Dtype* dtype;
+
+  // The learning rate at each of `count` steps, stored at `out` as `dtype`.
+  void LearningRates(const std::int64_t* step, std::int64_t count, void* out) const {
+    if (dtype->bytes == 2) internal::Fill<std::uint16_t>(curve, format, step, count, out);
+    if (dtype->bytes == 4) internal::Fill<std::uint32_t>(curve, format, step, count, out);
+    if (dtype->bytes == 8) internal::Fill<std::uint64_t>(curve, format, step, count, out);
+  }
+};
+
+// The hyper-parameters must have passed Refusal.
+inline Schedule MakeSchedule(const Hyperparameters& h, const Dtype& dtype) {
+  return {internal::MakeCurve(h), internal::MakeFormat(dtype, h.initial_learning_rate), &dtype};
+}
+
+}  // namespace lrops
+
+#endif  // LROPS_FORMULA_CURVE_H_

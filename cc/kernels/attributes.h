@@ -1,0 +1,55 @@
+// Reads the op's attributes into the constants of the formula, or fails with InvalidArgument and the sentence why.
+//
+// Called by the constructor of every kernel, whatever its device. It must not know a device.
+#ifndef LROPS_KERNELS_ATTRIBUTES_H_
+#define LROPS_KERNELS_ATTRIBUTES_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "formula/curve.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace lrops {
+
+inline constexpr char kOpName[] = "Lrops>WarmupCosineDecay";
+
+inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const char* name, double* value) {
+  std::string text;
+  TF_RETURN_IF_ERROR(context->GetAttr(name, &text));
+  if (absl::SimpleAtod(text, value)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(kOpName, ": ", name, " must be a decimal number. Received: ", name, "='", text, "'"));
+}
+
+inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule* schedule) {
+  Hyperparameters h;
+  tensorflow::DataType type;
+  TF_RETURN_IF_ERROR(ReadReal(context, "initial_learning_rate", &h.initial_learning_rate));
+  TF_RETURN_IF_ERROR(context->GetAttr("warmup_steps", &h.warmup_steps));
+  TF_RETURN_IF_ERROR(context->GetAttr("total_steps", &h.total_steps));
+  TF_RETURN_IF_ERROR(ReadReal(context, "alpha", &h.alpha));
+  TF_RETURN_IF_ERROR(context->GetAttr("hold_steps", &h.hold_steps));
+  TF_RETURN_IF_ERROR(ReadReal(context, "warmup_start", &h.warmup_start));
+  TF_RETURN_IF_ERROR(context->GetAttr("start_step", &h.start_step));
+  TF_RETURN_IF_ERROR(context->GetAttr("dtype", &type));
+  const std::string name = type == tensorflow::DT_HALF     ? "float16"
+                           : type == tensorflow::DT_FLOAT  ? "float32"
+                           : type == tensorflow::DT_DOUBLE ? "float64"
+                                                           : tensorflow::DataTypeString(type);
+  const Dtype* dtype = FindDtype(name);
+  if (dtype == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kOpName, ": dtype must be float16, bfloat16, float32 or float64. Received: dtype=", name));
+  }
+  const std::string refusal = Refusal(h, *dtype);
+  if (!refusal.empty()) return absl::InvalidArgumentError(absl::StrCat(kOpName, ": ", refusal));
+  *schedule = MakeSchedule(h, *dtype);
+  return absl::OkStatus();
+}
+
+}  // namespace lrops
+
+#endif  // LROPS_KERNELS_ATTRIBUTES_H_

@@ -1,0 +1,35 @@
+// The op on a CPU: the formula over every element of `step`.
+//
+// Called by TensorFlow's executor, in eager and graph mode. It must not know the other devices.
+#include <cstdint>
+
+#include "kernels/attributes.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace lrops {
+namespace {
+
+class WarmupCosineDecayCpu : public tensorflow::OpKernel {
+ public:
+  explicit WarmupCosineDecayCpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadAttributes(context, &schedule_));
+  }
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    const tensorflow::Tensor& step = context->input(0);
+    tensorflow::Tensor* learning_rate = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, step.shape(), &learning_rate));
+    schedule_.LearningRates(step.flat<std::int64_t>().data(), step.NumElements(), learning_rate->data());
+  }
+
+  // A scalar takes less time than handing the op to another thread would: the executor runs it where it stands.
+  bool IsExpensive() override { return false; }
+
+ private:
+  Schedule schedule_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("Lrops>WarmupCosineDecay").Device(tensorflow::DEVICE_CPU), WarmupCosineDecayCpu);
+
+}  // namespace
+}  // namespace lrops

@@ -1,0 +1,41 @@
+// The interface of the op: its input, its attributes, its output, its documentation. The kernels register against it.
+//
+// Loaded by lrops/_loader.py. It must not know the formula or a device. The op's name and attributes are a promise:
+// saved models hold them, so they may gain attributes with defaults and lose none.
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+
+REGISTER_OP("Lrops>WarmupCosineDecay")
+    .Input("step: int64")
+    .Output("learning_rate: dtype")
+    .Attr("initial_learning_rate: string")
+    .Attr("warmup_steps: int")
+    .Attr("total_steps: int")
+    .Attr("alpha: string = '0.001'")
+    .Attr("hold_steps: int = 0")
+    .Attr("warmup_start: string = '0'")
+    .Attr("start_step: int = 0")
+    .Attr("dtype: {half, bfloat16, float, double} = DT_FLOAT")
+    .SetShapeFn(tensorflow::shape_inference::UnchangedShape)
+    .Doc(R"doc(
+The learning rate at `step`: linear warmup, a hold at the peak, cosine decay to a floor.
+
+With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps and s = step - start_step, clamped to
+[0, T], the result is p * g(s), computed in 64-bit integers and rounded once to `dtype`:
+
+    g(s) = warmup_start + (1 - warmup_start) * s / W                       where s < W
+         = 1                                                               where W <= s <= W + H
+         = alpha + (1 - alpha) * sin(pi/2 * (T - s) / (T - W - H))^2       where s > W + H
+
+TensorFlow has no attribute of type double, so the three real numbers are decimal strings that read back exactly.
+
+step: Optimizer steps, of any shape.
+learning_rate: The learning rate at each step, of the same shape.
+initial_learning_rate: The peak, a finite number above 0.
+warmup_steps: W, at least 0.
+total_steps: T, at most 2^62. It counts warmup and hold, and is greater than both together.
+alpha: The floor as a ratio of the peak, in [0, 1].
+hold_steps: H, at least 0.
+warmup_start: The first value as a ratio of the peak, in [0, 1].
+start_step: The step at which the curve begins, in [-2^62, 2^62].
+)doc");

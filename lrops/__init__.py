@@ -1,0 +1,16 @@
+"""Warmup + cosine learning rate inside the TensorFlow graph: the public names, nothing else.
+
+Importing lrops loads the compiled op, so that saved models that hold it can be opened and XLA knows it. Where that
+fails, the import fails with the cure; only `python -m lrops` comes up all the same, to say what is wrong.
+"""
+
+import sys
+
+from lrops._loader import build_info, load_ops
+
+__all__ = ["WarmupCosineDecay", "build_info", "load_ops"]
+__version__ = build_info["version"]
+
+if not (sys.argv[:1] == ["-m"] and "lrops" in sys.orig_argv):
+    load_ops()
+    from lrops.schedules import WarmupCosineDecay

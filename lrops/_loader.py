@@ -1,0 +1,111 @@
+"""Finds the compiled libraries that fit the installed TensorFlow, loads them, and says what to do where it cannot.
+
+Called by lrops/__init__.py and lrops/ops.py. It must not know what the op computes. It looks beside the package and
+nowhere else: no environment variable and no working directory can put another library in its place.
+"""
+
+import functools
+import importlib.metadata
+import os
+
+import numpy  # noqa: F401  (before _native: a missing NumPy should be named by Python, not by pybind11)
+
+try:
+    from lrops._native import build_info
+except ImportError as error:
+    raise ImportError(
+        "lrops was installed without its compiled module, or it was built for another Python "
+        f"({error}): run `pip install --force-reinstall --no-deps lrops`. In a source checkout "
+        "run `pip install .` and start Python from another folder."
+    ) from error
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
+
+
+def supported_tensorflow() -> list[str]:
+    """The TensorFlow minors, as "2.21", that this installation carries libraries for."""
+    folders = (name for name in os.listdir(_PACKAGE) if name.startswith("_tf"))
+    minors = sorted(tuple(int(part) for part in name[3:].split("_")) for name in folders)
+    return [f"{major}.{minor}" for major, minor in minors]
+
+
+def _import_tensorflow():
+    carried = supported_tensorflow()
+    if not carried:
+        raise ImportError(f"lrops was installed without its libraries in {_PACKAGE}: {_REINSTALL}.")
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError(
+            "lrops needs TensorFlow, and none is installed: run `pip install 'lrops[cpu]'` "
+            "(tensorflow-cpu) or `pip install 'lrops[cuda]'` (tensorflow with CUDA)."
+        ) from error
+    version = getattr(tf, "__version__", None)
+    if version is None:
+        raise ImportError(
+            f"lrops needs TensorFlow, and the `tensorflow` that Python finds ({tf.__path__}) is an empty "
+            "folder, as a half-removed installation leaves: run `pip install --force-reinstall "
+            f"tensorflow-cpu=={carried[-1]}.*`."
+        )
+    # A library built for another minor may load and then crash the process: compare before loading.
+    if ".".join(version.split(".")[:2]) not in carried:
+        raise ImportError(
+            f"this lrops ({build_info['version']}) is built for TensorFlow {', '.join(carried)} and "
+            f"found TensorFlow {version}, whose binary interface differs: run `pip install "
+            f"'tensorflow=={carried[-1]}.*'` (or tensorflow-cpu), or build lrops for yours from its "
+            "source with `pip install --no-build-isolation .`"
+        )
+    return tf
+
+
+def library_paths(version: str) -> dict[str, str]:
+    """Where the libraries for this TensorFlow version are, by name: "ops" (CPU, GPU) and "xla"."""
+    folder = os.path.join(_PACKAGE, "_tf" + "_".join(version.split(".")[:2]))
+    return {name: os.path.join(folder, f"_lrops_{name}.so") for name in ("ops", "xla")}
+
+
+@functools.cache
+def load_ops():
+    """Loads the op `Lrops>WarmupCosineDecay` and its kernels into TensorFlow; `import lrops` does it already.
+
+    Call it, or import lrops, before you open a SavedModel or run a graph that holds the op.
+
+    Returns:
+        The module of generated wrappers, with `lrops_warmup_cosine_decay`. A second call does nothing more.
+
+    Raises:
+        ImportError: TensorFlow is missing or of another minor, or a library is missing or broken. The message says
+            what was found and the command that cures it.
+
+    >>> import lrops
+    >>> lrops.load_ops().lrops_warmup_cosine_decay.__name__
+    'lrops_warmup_cosine_decay'
+    """
+    tf = _import_tensorflow()
+    modules = {}
+    for name, path in library_paths(tf.__version__).items():
+        if not os.path.isfile(path):
+            raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
+        try:
+            modules[name] = tf.load_op_library(path)
+        except (tf.errors.OpError, OSError) as error:
+            raise ImportError(
+                f"lrops cannot load its library {path} into TensorFlow {tf.__version__} "
+                f"({_distributions()}); the loader said: {getattr(error, 'message', error)}. The file is "
+                f"damaged or was built elsewhere: {_REINSTALL}."
+            ) from error
+    return modules["ops"]
+
+
+def _distributions() -> str:
+    names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found) or "not installed by pip"

@@ -1,0 +1,200 @@
+"""`WarmupCosineDecay`, the Keras learning rate schedule over the compiled op.
+
+Created by users and called by optimizers. It must not know the formula, which stands in cc/formula, nor the rules for
+hyper-parameters, which stand beside it: it only sees to it that each argument is of the right type.
+"""
+
+import numbers
+import sys
+import warnings
+
+from lrops import _native, ops
+
+_NO_WARMUP = (
+    "WarmupCosineDecay without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
+    "while its moment estimates are still noise, which is the instability that warmup prevents. 500 steps are a good "
+    "floor, also on small data. (Said once.)"
+)
+
+
+def _real(name, value):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
+
+
+def _integer(name, value):
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        if -(2**63) <= value < 2**63:
+            return int(value)
+        raise ValueError(f"{name} must be at most 2^62. Received: {name}={value}")
+    cure = f" Write {int(value)}." if isinstance(value, numbers.Real) and value % 1 == 0 else ""
+    raise TypeError(
+        f"{name} counts steps and must be an integer. Received: {name}={value!r}.{cure}"
+    )
+
+
+def _dtype_name(dtype):
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None)
+    if name is None:
+        raise TypeError(f"dtype must be the name of a dtype or a dtype. Received: dtype={dtype!r}")
+    return name
+
+
+def _warn_without_warmup(_said=[]):  # noqa: B006  (one list for the process, as the name says)
+    if not _said:
+        _said.append(True)
+        warnings.warn(_NO_WARMUP, UserWarning, stacklevel=3)
+
+
+def adopt_keras():
+    """Makes `WarmupCosineDecay` a schedule to every Keras in the process.
+
+    Keras 3 and tf_keras each test for a base class of their own, and a user may have either or both: the class takes
+    the base of each that is imported when lrops is, or when a schedule is made. `import tensorflow` imports the one
+    that `tf.keras` stands for, so only a second one can come too late; `__call__` has a sentence for that.
+    """
+    for name in ("keras", "tf_keras"):
+        keras = sys.modules.get(name)
+        base = keras and keras.optimizers.schedules.LearningRateSchedule
+        if base and not issubclass(WarmupCosineDecay, base):
+            WarmupCosineDecay.__bases__ += (base,)
+            keras.saving.register_keras_serializable("lrops")(WarmupCosineDecay)
+
+
+class _Schedule:
+    """What `WarmupCosineDecay` derives from before any Keras: Python cannot add bases to a class that has none."""
+
+
+class WarmupCosineDecay(_Schedule):
+    """Linear warmup, a hold at the peak, cosine decay to a floor: one op in the graph for each evaluation.
+
+    With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
+    s = step - start_step clamped to [0, T]:
+
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        where s < W
+           = p                                                                      where W <= s <= W + H
+           = p * (alpha + (1 - alpha) * sin(pi/2 * (T - s) / (T - W - H))**2)       where s > W + H
+
+    which is the usual `0.5 * (1 + cos(...))` without its cancellation, and stays at p * alpha after T. The result is
+    the true value rounded once to `dtype`, with the same bits in eager mode, in `tf.function`, and under XLA. It is a
+    pure function of the step: resuming a run or adding replicas changes nothing. One step is one
+    `optimizer.apply`, whatever the number of replicas.
+
+    In a Keras 3 or tf_keras optimizer it stands wherever a schedule may stand:
+
+    >>> import keras
+    >>> import lrops
+    >>> schedule = lrops.WarmupCosineDecay(1e-3, warmup_steps=1000, total_steps=100_000)
+    >>> optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+    >>> [float(rate) for rate in schedule([0, 500, 1000, 100_000])]
+    [0.0, 0.0005000000237487257, 0.0010000000474974513, 9.999999974752427e-07]
+
+    Args:
+        initial_learning_rate: The peak, a finite number above 0: what Keras' `CosineDecay` calls `warmup_target`.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns.
+        total_steps: The step at which the floor is reached, at most 2**62. Unlike Keras' `decay_steps` it counts
+            warmup and hold, and it must be greater than both together.
+        alpha: The floor as a ratio of the peak, in [0, 1]: the last rate is initial_learning_rate * alpha.
+        hold_steps: Steps to stay at the peak, at least 0.
+        warmup_start: The first value as a ratio of the peak, in [0, 1].
+        start_step: The step at which the curve begins, for a new schedule on an optimizer that has already counted.
+            With -1 the first update already takes p / W and the last one, T - 1, the floor.
+        dtype: Of the rate: "float32", "float16", "bfloat16" or "float64".
+        name: Of the op in the graph.
+
+    Raises:
+        TypeError: an argument is of the wrong type, as 1000.0 or True for a number of steps.
+        ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate,
+        warmup_steps,
+        total_steps,
+        alpha=0.001,
+        *,
+        hold_steps=0,
+        warmup_start=0.0,
+        start_step=0,
+        dtype="float32",
+        name="WarmupCosineDecay",
+    ):
+        adopt_keras()
+        self.initial_learning_rate = _real("initial_learning_rate", initial_learning_rate)
+        self.warmup_steps = _integer("warmup_steps", warmup_steps)
+        self.total_steps = _integer("total_steps", total_steps)
+        self.alpha = _real("alpha", alpha)
+        self.hold_steps = _integer("hold_steps", hold_steps)
+        self.warmup_start = _real("warmup_start", warmup_start)
+        self.start_step = _integer("start_step", start_step)
+        self.dtype = _dtype_name(dtype)
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string. Received: name={name!r}")
+        self.name = name
+        _native.check(**self._hyperparameters())
+        if self.warmup_steps == 0:
+            _warn_without_warmup()
+        # TensorFlow has no double attribute: decimal strings read back exactly, and can be read in a saved graph.
+        self._attributes = {
+            key: repr(value) if isinstance(value, float) else value
+            for key, value in self._hyperparameters().items()
+        }
+        self._attributes["dtype"] = ops.as_dtype(
+            self.dtype
+        )  # a mere name would leave the eager fast path
+        self._attributes["name"] = name
+
+    def _hyperparameters(self):
+        config = self.get_config()
+        del config["name"]
+        return config
+
+    def __call__(self, step=None):
+        """The learning rate at `step`.
+
+        Args:
+            step: Optimizer steps: a Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of
+                an integer dtype and any shape. Any int64 is good.
+
+        Returns:
+            A tensor of `dtype` and of the shape of `step`.
+
+        Raises:
+            TypeError: `step` is not of an integer dtype, or wider than int64.
+            ValueError: a Python int does not fit in int64.
+        """
+        if step is None:  # how an optimizer calls what it does not know as a schedule
+            raise TypeError(
+                "WarmupCosineDecay was called without a step. Where an optimizer did so, its Keras was imported after "
+                "the schedule was made: import keras (or tf_keras) before you make the schedule."
+            )
+        return ops.warmup_cosine_decay(ops.as_step(step), **self._attributes)
+
+    def get_config(self):
+        """The constructor's arguments, as plain numbers and strings that JSON holds."""
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+            "alpha": self.alpha,
+            "hold_steps": self.hold_steps,
+            "warmup_start": self.warmup_start,
+            "start_step": self.start_step,
+            "dtype": self.dtype,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
+        return cls(**config)
+
+    def __repr__(self):
+        """The call that makes this schedule."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        return f"lrops.{type(self).__name__}({arguments})"
+
+
+adopt_keras()

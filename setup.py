@@ -1,0 +1,26 @@
+"""Hands the build to CMake, and names the TensorFlow distributions that users may choose from.
+
+Called by pip through pyproject.toml, also before the build requirements are installed: it must not import TensorFlow.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+PYPROJECT = (Path(__file__).parent / "pyproject.toml").read_text()
+VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
+TENSORFLOW = re.search(r'"tensorflow-cpu==(\d+\.\d+)\.\*"', PYPROJECT)[1]
+EXAMPLE = ["matplotlib>=3.8", "scikit-learn>=1.4", "tqdm>=4.66"]
+
+setup(
+    cmake_source_dir=".",
+    cmake_args=[f"-DLROPS_VERSION={VERSION}", f"-DLROPS_TENSORFLOW={TENSORFLOW}"],
+    # Not `dependencies`: tensorflow and tensorflow-cpu install over each other, so the choice must be the user's.
+    extras_require={
+        "cpu": [f"tensorflow-cpu=={TENSORFLOW}.*"],
+        "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+        "demo": EXAMPLE,
+        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", *EXAMPLE],
+    },
+)

@@ -1,0 +1,161 @@
+"""The tables that every test shares: curves, tolerances, and the modes in which a rate can be computed.
+
+Used by all tests. It must not know how the installed package computes: a mode is one public way to ask for a rate.
+"""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import lrops
+from lrops import _native, reference
+
+INT64 = np.iinfo(np.int64)
+MAX_STEPS = 2**62
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+# The greatest distance from the true value, in units in the last place of the output dtype. 0.5 is correct rounding;
+# what is above it is the 2^-60 of the formula, seen from the dtype's precision.
+TOLERANCE_ULP = {
+    "float16": 0.5 + 1e-9,
+    "bfloat16": 0.5 + 1e-9,
+    "float32": 0.5 + 1e-9,
+    "float64": 0.51,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The arguments of one schedule."""
+
+    initial_learning_rate: float = 1e-3
+    warmup_steps: int = 1000
+    total_steps: int = 100_000
+    alpha: float = 0.001
+    hold_steps: int = 0
+    warmup_start: float = 0.0
+    start_step: int = 0
+
+    def arguments(self, **changes):
+        """As keywords of the schedule, of the native function and of the reference."""
+        return dataclasses.asdict(self) | changes
+
+    def steps(self, count=1000):
+        """`count` int64 steps: every boundary with its neighbours, the extremes, and the rest at random."""
+        boundaries = [0, self.warmup_steps, self.warmup_steps + self.hold_steps, self.total_steps]
+        boundaries.append((boundaries[2] + boundaries[3]) // 2)
+        special = [self.start_step + at + near for at in boundaries for near in (-1, 0, 1)]
+        special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]
+        draw = random.Random(repr(self))
+        while len(special) < count:
+            special.append(
+                self.start_step + draw.randint(0, self.total_steps + self.total_steps // 8)
+            )
+        return np.array([s for s in special if INT64.min <= s <= INT64.max], np.int64)
+
+
+CORNERS = {
+    "usual": Curve(),
+    "no_warmup": Curve(warmup_steps=0),
+    "hold": Curve(hold_steps=20_000),
+    "one_decay_step": Curve(warmup_steps=10, hold_steps=5, total_steps=16),
+    "one_step": Curve(warmup_steps=0, total_steps=1),
+    "two_steps": Curve(warmup_steps=1, total_steps=2),
+    "longest": Curve(warmup_steps=2**40, total_steps=MAX_STEPS),
+    "longest_warmup": Curve(warmup_steps=MAX_STEPS - 1, total_steps=MAX_STEPS),
+    "longest_hold": Curve(hold_steps=MAX_STEPS - 1001, total_steps=MAX_STEPS),
+    "floor_zero": Curve(alpha=0.0),
+    "floor_zero_longest": Curve(alpha=0.0, total_steps=MAX_STEPS),
+    "floor_at_peak": Curve(alpha=1.0),
+    "floor_tiny": Curve(alpha=5e-324),
+    "start_at_peak": Curve(warmup_start=1.0),
+    "start_ratio": Curve(warmup_start=1 / 3),
+    "start_tiny": Curve(warmup_start=1e-310),
+    "one_based": Curve(start_step=-1),
+    "late_start": Curve(start_step=MAX_STEPS, total_steps=MAX_STEPS),
+    "early_start": Curve(start_step=-MAX_STEPS, total_steps=MAX_STEPS),
+    "least_peak": Curve(initial_learning_rate=1e-12),
+    "greatest_peak": Curve(initial_learning_rate=1e6),
+    "peak_one": Curve(initial_learning_rate=1.0, alpha=0.0, warmup_steps=2**25, total_steps=2**26),
+    "peak_tie": Curve(initial_learning_rate=1 + 2**-24, warmup_steps=4, total_steps=12),
+    "past_2_24": Curve(warmup_steps=2**24 + 1, total_steps=2**31 + 7),
+}
+
+
+def random_curves(count, seed=20261123):
+    """Curves over the whole range of every hyper-parameter."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        total = draw.choice(
+            [draw.randint(1, 100), draw.randint(2, 10**6), int(2 ** draw.uniform(20, 62))]
+        )
+        warmup = draw.choice([0, min(500, total - 1), draw.randint(0, total - 1)])
+        yield Curve(
+            initial_learning_rate=draw.choice([1e-3, 3e-4, 10 ** draw.uniform(-12, 6)]),
+            warmup_steps=warmup,
+            total_steps=total,
+            alpha=draw.choice([0.0, 1.0, 0.001, 0.1, draw.random()]),
+            hold_steps=draw.choice([0, draw.randint(0, total - 1 - warmup)]),
+            warmup_start=draw.choice([0.0, draw.random()]),
+            start_step=draw.choice([0, -1, draw.randint(-(10**6), 10**6)]),
+        )
+
+
+CURVES = CORNERS | {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+
+
+def schedule_of(curve, dtype="float32"):
+    """The schedule of a curve."""
+    return lrops.WarmupCosineDecay(**curve.arguments(dtype=dtype))
+
+
+def _eager(curve, steps, dtype):
+    return schedule_of(curve, dtype)(tf.constant(steps)).numpy()
+
+
+def _graph(curve, steps, dtype):
+    return tf.function(schedule_of(curve, dtype))(tf.constant(steps)).numpy()
+
+
+def _xla(curve, steps, dtype):
+    return tf.function(schedule_of(curve, dtype), jit_compile=True)(tf.constant(steps)).numpy()
+
+
+def _python(curve, steps, dtype):
+    return _native.warmup_cosine_decay(steps, **curve.arguments(dtype=dtype))
+
+
+def _reference(curve, steps, dtype):
+    return reference.warmup_cosine_decay(steps, **curve.arguments(dtype=dtype))
+
+
+def _on_gpu(mode):
+    def on_gpu(curve, steps, dtype):
+        with tf.device("GPU:0"):
+            return mode(curve, steps, dtype)
+
+    return on_gpu
+
+
+GPU = pytest.mark.gpu
+# Every way to compute a rate: (curve, steps, dtype) -> array.
+MODES = {"eager": _eager, "graph": _graph, "xla": _xla, "python": _python}
+GPU_MODES = {f"gpu_{name}": _on_gpu(MODES[name]) for name in ("eager", "graph", "xla")}
+
+
+@pytest.fixture(params=[*MODES, *(pytest.param(name, marks=GPU) for name in GPU_MODES)])
+def mode(request):
+    """One way to compute a rate."""
+    return (MODES | GPU_MODES)[request.param]
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what needs a GPU where TensorFlow sees none."""
+    if tf.config.list_physical_devices("GPU"):
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
