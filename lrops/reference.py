@@ -50,9 +50,7 @@ def warmup_cosine_decay(
         RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
     """
     if np.finfo(_REAL).nmant < 63:
-        raise RuntimeError(
-            "the reference needs a longdouble wider than float64, and this platform has none"
-        )
+        raise RuntimeError("the reference needs a longdouble wider than float64, and this platform has none")
     last = min(start_step + total_steps, np.iinfo(np.int64).max)
     s = np.clip(np.asarray(step, np.int64), start_step, last).astype(_REAL) - _REAL(start_step)
 

@@ -29,9 +29,7 @@ def _integer(name, value):
             return int(value)
         raise ValueError(f"{name} must be at most 2^62. Received: {name}={value}")
     cure = f" Write {int(value)}." if isinstance(value, numbers.Real) and value % 1 == 0 else ""
-    raise TypeError(
-        f"{name} counts steps and must be an integer. Received: {name}={value!r}.{cure}"
-    )
+    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}.{cure}")
 
 
 def _dtype_name(dtype):
@@ -138,12 +136,9 @@ class WarmupCosineDecay(_Schedule):
             _warn_without_warmup()
         # TensorFlow has no double attribute: decimal strings read back exactly, and can be read in a saved graph.
         self._attributes = {
-            key: repr(value) if isinstance(value, float) else value
-            for key, value in self._hyperparameters().items()
+            key: repr(value) if isinstance(value, float) else value for key, value in self._hyperparameters().items()
         }
-        self._attributes["dtype"] = ops.as_dtype(
-            self.dtype
-        )  # a mere name would leave the eager fast path
+        self._attributes["dtype"] = ops.as_dtype(self.dtype)  # a mere name would leave the eager fast path
         self._attributes["name"] = name
 
     def _hyperparameters(self):

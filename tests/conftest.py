@@ -51,9 +51,7 @@ class Curve:
         special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]
         draw = random.Random(repr(self))
         while len(special) < count:
-            special.append(
-                self.start_step + draw.randint(0, self.total_steps + self.total_steps // 8)
-            )
+            special.append(self.start_step + draw.randint(0, self.total_steps + self.total_steps // 8))
         return np.array([s for s in special if INT64.min <= s <= INT64.max], np.int64)
 
 
@@ -89,9 +87,7 @@ def random_curves(count, seed=20261123):
     """Curves over the whole range of every hyper-parameter."""
     draw = random.Random(seed)
     for _ in range(count):
-        total = draw.choice(
-            [draw.randint(1, 100), draw.randint(2, 10**6), int(2 ** draw.uniform(20, 62))]
-        )
+        total = draw.choice([draw.randint(1, 100), draw.randint(2, 10**6), int(2 ** draw.uniform(20, 62))])
         warmup = draw.choice([0, min(500, total - 1), draw.randint(0, total - 1)])
         yield Curve(
             initial_learning_rate=draw.choice([1e-3, 3e-4, 10 ** draw.uniform(-12, 6)]),
