@@ -6,21 +6,36 @@ nowhere else: no environment variable and no working directory can put another l
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
+import struct
 
-import numpy  # noqa: F401  (before _native: a missing NumPy should be named by Python, not by pybind11)
-
-try:
-    from lrops._native import build_info
-except ImportError as error:
-    raise ImportError(
-        "lrops was installed without its compiled module, or it was built for another Python "
-        f"({error}): run `pip install --force-reinstall --no-deps lrops`. In a source checkout "
-        "run `pip install .` and start Python from another folder."
-    ) from error
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
+
+
+def _check_whole(path: str) -> None:
+    """Refuses a library that was cut short, as a full disk leaves it: to load it would end the process by a signal."""
+    with open(path, "rb") as file:
+        header = file.read(64).ljust(64, b"\0")
+    if header[:5] != b"\x7fELF\x02":
+        raise ImportError(f"lrops cannot load its library {path}: it is not a 64-bit ELF library: {_REINSTALL}.")
+    (section_headers,) = struct.unpack_from("<Q", header, 40)  # they end the file
+    size, count = struct.unpack_from("<HH", header, 58)
+    if os.path.getsize(path) < section_headers + size * count:
+        raise ImportError(f"lrops cannot load its library {path}: the file is cut short: {_REINSTALL}.")
+
+
+_native = importlib.util.find_spec("lrops._native")
+if _native is None:
+    raise ImportError(
+        "lrops was installed without its compiled module, or it was built for another Python: "
+        f"{_REINSTALL}. In a source checkout run `pip install .` and start Python from another folder."
+    )
+_check_whole(_native.origin)
+
+from lrops._native import build_info  # noqa: E402
+
+_PACKAGE = os.path.dirname(_native.origin)
 
 
 def supported_tensorflow() -> list[str]:
@@ -89,13 +104,13 @@ def load_ops():
     for name, path in library_paths(tf.__version__).items():
         if not os.path.isfile(path):
             raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
+        _check_whole(path)
         try:
             modules[name] = tf.load_op_library(path)
         except (tf.errors.OpError, OSError) as error:
             raise ImportError(
                 f"lrops cannot load its library {path} into TensorFlow {tf.__version__} "
-                f"({_distributions()}); the loader said: {getattr(error, 'message', error)}. The file is "
-                f"damaged or was built elsewhere: {_REINSTALL}."
+                f"({_distributions()}): {getattr(error, 'message', error)}. It was built elsewhere: {_REINSTALL}."
             ) from error
     return modules["ops"]
 

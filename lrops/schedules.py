@@ -28,8 +28,10 @@ def _integer(name, value):
         if -(2**63) <= value < 2**63:
             return int(value)
         raise ValueError(f"{name} must be at most 2^62. Received: {name}={value}")
-    cure = f" Write {int(value)}." if isinstance(value, numbers.Real) and value % 1 == 0 else ""
-    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}.{cure}")
+    message = f"{name} counts steps and must be an integer. Received: {name}={value!r}"
+    if isinstance(value, float) and value.is_integer():
+        message += f". Write {int(value)}"
+    raise TypeError(message)
 
 
 def _dtype_name(dtype):

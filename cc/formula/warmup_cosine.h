@@ -6,8 +6,8 @@
 // Why integers? The same curve in float64 gives almost the same bits everywhere: XLA and nvcc contract a*b+c into a
 // fused multiply-add where a CPU build does not, each has a sine of its own, and some flush subnormals. About one step
 // in 10^8 then rounds to another float32 on another path. 64-bit integer arithmetic has one meaning on every machine,
-// so every path yields the same bits by construction; and 64 significant bits leave the result within 2^-60 of the true
-// value, so it is correctly rounded but for one step in 10^11 (there it is off by 0.5 + 2^-36 ulp of a float32).
+// so every path yields the same bits by construction; and 64 significant bits leave the result within 2^-59 of the true
+// value, so it is correctly rounded but for one step in 10^10 (there it is off by 0.5 + 2^-35 ulp of a float32).
 #ifndef LROPS_FORMULA_WARMUP_COSINE_H_
 #define LROPS_FORMULA_WARMUP_COSINE_H_
 
@@ -131,8 +131,9 @@ LROPS_HOST_DEVICE inline Real<U> SineSquared(Real<U> x) {
   const U square = MultiplyHigh(fixed, fixed);            // x^2 * 2^64
   U series = Constant(fixed, c[9]);
   for (int k = 8; k >= 0; --k) series = Constant(fixed, c[k]) - MultiplyHigh(square, series);
-  const Real<U> sine = Product(x, Real<U>{series, Constant(fixed, ~u64{0})});  // exponent -1: the series is in [1, 2)
-  return Product(sine, sine);
+  const U sine = MultiplyHigh(x.significand, series);  // times 2^(63 + x.exponent), in [2^62, 2^64)
+  const U twice = x.exponent + x.exponent;
+  return Normalized(MultiplyHigh(sine, sine), twice - Constant(fixed, 2));
 }
 
 // ---- The curve

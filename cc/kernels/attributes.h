@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "formula/curve.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/platform/denormal.h"
 
 namespace lrops {
 
@@ -25,6 +26,8 @@ inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const ch
 }
 
 inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule* schedule) {
+  // The executor's threads take subnormal numbers for 0; an alpha of 1e-310 must mean the same here as in Python.
+  const tensorflow::port::ScopedDontFlushDenormal exact;
   Hyperparameters h;
   tensorflow::DataType type;
   TF_RETURN_IF_ERROR(ReadReal(context, "initial_learning_rate", &h.initial_learning_rate));

@@ -1,0 +1,46 @@
+# The commands of the project. `make demo` and `make test` need Python 3.10-3.13 and a C++17 compiler, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# The TensorFlow minor, from its one place.
+TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
+
+.PHONY: demo test lint format bench wheel clean
+
+demo: $(VENV)/installed  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
+	cd $(VENV) && bin/python $(CURDIR)/examples/train_vit.py --output $(CURDIR)/demo/vit.png
+
+test: $(VENV)/installed  ## everything that can be tested without a GPU
+	cd $(VENV) && bin/python -m pytest $(CURDIR)/tests -c $(CURDIR)/pyproject.toml $(PYTEST_ARGS)
+
+lint: $(VENV)/linters  ## style of Python and C++
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'cc/*.h' 'cc/*.cc' 'cc/*.cu')
+
+format: $(VENV)/linters
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files 'cc/*.h' 'cc/*.cc' 'cc/*.cu')
+
+bench: $(VENV)/installed  ## what the schedule costs a step, against the others
+	cd $(VENV) && bin/python $(CURDIR)/benchmarks/overhead.py
+
+wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+# The package is built and installed anew where a file of it has changed. Commands run from inside $(VENV), so that
+# the installed package is what they import, and not the folder of the same name here.
+SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cc/*/* lrops/*.py)
+$(VENV)/installed: $(VENV)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[cpu,test]'
+	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow
+	touch $@
+
+$(VENV)/linters: $(VENV)/python
+	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5
+	touch $@
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info

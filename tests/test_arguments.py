@@ -1,0 +1,132 @@
+"""Bad input: each wrong argument is refused where it enters, with the argument, the rule and the value.
+
+Python arguments raise in the constructor; attributes of a hand-made graph fail with InvalidArgument. It must not know
+where a rule is written.
+"""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import MAX_STEPS
+
+import lrops
+
+GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100}
+WRONG_VALUES = [
+    ({"initial_learning_rate": 0.0}, "warmup_target.*Received: initial_learning_rate=0"),
+    ({"initial_learning_rate": 0}, "warmup_target.*Received: initial_learning_rate=0"),
+    ({"initial_learning_rate": -1e-3}, "greater than 0.*Received: initial_learning_rate=-0.001"),
+    ({"initial_learning_rate": np.nan}, "finite.*Received: initial_learning_rate=nan"),
+    ({"initial_learning_rate": np.inf}, "finite.*Received: initial_learning_rate=inf"),
+    ({"initial_learning_rate": 1e39}, "infinity in dtype=float32.*initial_learning_rate=1e\\+39"),
+    ({"initial_learning_rate": 1e-46}, "round to 0 in dtype=float32.*initial_learning_rate=1e-46"),
+    ({"initial_learning_rate": 65520.0, "dtype": "float16"}, "infinity in dtype=float16"),
+    ({"initial_learning_rate": 2.0**-25, "dtype": "float16"}, "round to 0 in dtype=float16"),
+    ({"warmup_steps": -1}, "warmup_steps must be at least 0.*warmup_steps=-1"),
+    ({"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
+    ({"total_steps": 0}, "total_steps must be at least 1.*total_steps=0"),
+    ({"total_steps": MAX_STEPS + 1}, "at most 2\\^62.*total_steps=4611686018427387905"),
+    ({"total_steps": 2**63}, "total_steps must be at most 2\\^62.*total_steps=9223372036854775808"),
+    ({"start_step": MAX_STEPS + 1}, "start_step must be at least -2\\^62 and at most 2\\^62"),
+    ({"start_step": -MAX_STEPS - 1}, "start_step must be at least -2\\^62 and at most 2\\^62"),
+    ({"warmup_steps": 100}, "warmup_steps=100, hold_steps=0, total_steps=100"),
+    ({"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
+    ({"warmup_steps": MAX_STEPS, "hold_steps": MAX_STEPS}, "greater than warmup_steps \\+ hold_steps"),
+    ({"alpha": -0.1}, "alpha is a ratio of the peak and must lie in \\[0, 1\\].*alpha=-0.1"),
+    ({"alpha": 1.5}, "alpha.*alpha=1.5"),
+    ({"alpha": np.nan}, "alpha.*alpha=nan"),
+    ({"warmup_start": 1.0000000000000002}, "warmup_start.*warmup_start=1.0000000000000002"),
+    ({"warmup_start": -np.inf}, "warmup_start.*warmup_start=-inf"),
+    ({"dtype": "int32"}, "dtype must be 'float16', 'bfloat16', 'float32' or 'float64'.*'int32'"),
+    ({"dtype": ""}, "dtype must be"),
+]
+WRONG_TYPES = [
+    ({"initial_learning_rate": "1e-3"}, "initial_learning_rate must be a number.*'1e-3'"),
+    ({"initial_learning_rate": True}, "initial_learning_rate must be a number.*True"),
+    ({"initial_learning_rate": None}, "initial_learning_rate must be a number.*None"),
+    ({"warmup_steps": 10.0}, "warmup_steps counts steps and must be an integer.*10.0. Write 10$"),
+    ({"total_steps": 1000.0}, "total_steps counts steps and must be an integer.*1000.0. Write 1000$"),
+    ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5$"),
+    ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
+    ({"total_steps": True}, "total_steps counts steps and must be an integer.*True$"),
+    ({"hold_steps": "5"}, "hold_steps counts steps and must be an integer.*'5'$"),
+    ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
+    ({"alpha": 1j}, "alpha must be a number"),
+    ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
+    ({"name": None}, "name must be a string.*None"),
+]
+
+
+@pytest.mark.parametrize("wrong, message", WRONG_VALUES)
+def test_a_wrong_value_is_a_value_error(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        lrops.WarmupCosineDecay(**GOOD | wrong)
+
+
+@pytest.mark.parametrize("wrong, message", WRONG_TYPES)
+def test_a_wrong_type_is_a_type_error(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        lrops.WarmupCosineDecay(**GOOD | wrong)
+
+
+def test_numpy_numbers_are_numbers():
+    schedule = lrops.WarmupCosineDecay(np.float64(1e-3), np.int32(10), np.int64(100), np.float32(0.5))
+    config = schedule.get_config()
+    assert json.loads(json.dumps(config)) == config
+    assert config["warmup_steps"] == 10 and config["alpha"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "step",
+    [5.0, [5.0], np.float32(5), np.array([1.5]), tf.constant(5.0), tf.Variable(5.0), True, np.bool_(True), "5"],
+    ids=repr,
+)
+def test_a_step_that_is_no_integer_is_a_type_error(step):
+    with pytest.raises(TypeError, match="step must be of an integer dtype.*cast it yourself"):
+        lrops.WarmupCosineDecay(**GOOD)(step)
+
+
+@pytest.mark.parametrize("step", [2**63, -(2**63) - 1, [2**64, 1]])
+def test_a_step_beyond_int64_is_refused(step):
+    with pytest.raises((TypeError, ValueError), match="int64"):
+        lrops.WarmupCosineDecay(**GOOD)(step)
+
+
+def test_no_warmup_warns_once(monkeypatch):
+    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+    with pytest.warns(UserWarning, match="warmup_steps=0.*500 steps"):
+        lrops.WarmupCosineDecay(1e-3, 0, 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lrops.WarmupCosineDecay(1e-3, 0, 100)
+
+
+WRONG_ATTRIBUTES = [
+    ({"initial_learning_rate": "abc"}, "initial_learning_rate must be a decimal number.*'abc'"),
+    ({"initial_learning_rate": ""}, "initial_learning_rate must be a decimal number.*''"),
+    ({"initial_learning_rate": "nan"}, "finite.*initial_learning_rate=nan"),
+    ({"initial_learning_rate": "-1"}, "greater than 0.*initial_learning_rate=-1"),
+    ({"initial_learning_rate": "1e999"}, "initial_learning_rate=inf"),
+    ({"initial_learning_rate": "1e5", "dtype": tf.float16}, "infinity in dtype=float16"),
+    ({"alpha": "2"}, "alpha.*alpha=2"),
+    ({"alpha": "0.1x"}, "alpha must be a decimal number.*'0.1x'"),
+    ({"warmup_start": "-0.5"}, "warmup_start.*warmup_start=-0.5"),
+    ({"warmup_steps": -5}, "warmup_steps.*warmup_steps=-5"),
+    ({"warmup_steps": 2**63 - 1}, "warmup_steps.*9223372036854775807"),
+    ({"total_steps": -(2**63)}, "total_steps.*-9223372036854775808"),
+    ({"total_steps": 10}, "warmup_steps=10, hold_steps=0, total_steps=10"),
+    ({"hold_steps": 2**62}, "hold_steps=4611686018427387904, total_steps=100"),
+    ({"start_step": -(2**63)}, "start_step.*start_step=-9223372036854775808"),
+]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("wrong, message", WRONG_ATTRIBUTES)
+def test_a_wrong_attribute_is_an_invalid_argument(wrong, message, jit_compile):
+    attributes = {"initial_learning_rate": "0.001", "warmup_steps": 10, "total_steps": 100} | wrong
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        op = lrops.load_ops().lrops_warmup_cosine_decay
+        tf.function(lambda step: op(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))

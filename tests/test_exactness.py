@@ -1,0 +1,129 @@
+"""The numbers: correctly rounded against arbitrary precision, and the same bits on every path.
+
+Uses the tables of conftest.py. It must not know how a path computes.
+"""
+
+import functools
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import CORNERS, CURVES, DTYPES, MODES, TOLERANCE_ULP, Curve, schedule_of
+
+from lrops import _native, reference
+
+PRECISION = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
+LARGEST = {"float16": 65504.0}
+
+
+def fits(curve, dtype):
+    """Whether the dtype can hold the curve's peak: the others are refused, see test_arguments.py."""
+    smallest = 2.0 ** PRECISION[dtype][1]
+    return smallest <= curve.initial_learning_rate <= LARGEST.get(dtype, np.inf)
+
+
+def true_rate(curve, step):
+    """The definition, in exact integers and 400 bits."""
+    s = min(max(int(step) - curve.start_step, 0), curve.total_steps)
+    decay_start = curve.warmup_steps + curve.hold_steps
+    peak, alpha, first = map(mpmath.mpf, (curve.initial_learning_rate, curve.alpha, curve.warmup_start))
+    if s < curve.warmup_steps:
+        return peak * (first + (1 - first) * mpmath.mpf(s) / curve.warmup_steps)
+    if s <= decay_start:
+        return peak
+    phase = mpmath.mpf(s - decay_start) / (curve.total_steps - decay_start)
+    return peak * (alpha + (1 - alpha) * (1 + mpmath.cospi(phase)) / 2)
+
+
+@functools.cache
+def true_rates(curve):
+    """At every step of the case table."""
+    with mpmath.workprec(400):
+        return [true_rate(curve, step) for step in curve.steps()]
+
+
+def distance(rate, true, dtype):
+    """|rate - true| in units in the last place of the true value in `dtype`."""
+    precision, smallest = PRECISION[dtype]
+    if true == 0:
+        return 0.0 if rate == 0 else np.inf
+    with mpmath.workprec(400):
+        exponent = max(mpmath.frexp(true)[1] - precision, smallest)
+        return float(abs(mpmath.mpf(float(rate)) - true) / mpmath.mpf(2) ** exponent)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("compute", [_native.warmup_cosine_decay, reference.warmup_cosine_decay])
+def test_correctly_rounded(compute, dtype):
+    checked = 0
+    for name, curve in CURVES.items():
+        if not fits(curve, dtype):
+            continue
+        rates = compute(curve.steps(), **curve.arguments(dtype=dtype))
+        for step, rate, true in zip(curve.steps(), rates, true_rates(curve), strict=True):
+            ulp = distance(rate, true, dtype)
+            assert ulp <= TOLERANCE_ULP[dtype], (name, curve, int(step), rate, ulp)
+            checked += 1
+    assert checked > 50_000
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CORNERS)
+def test_same_bits_in_every_dtype(mode, name, dtype):
+    curve = CORNERS[name]
+    if not fits(curve, dtype):
+        pytest.skip(f"{dtype} does not hold a peak of {curve.initial_learning_rate}")
+    expected = MODES["python"](curve, curve.steps(), dtype)
+    assert mode(curve, curve.steps(), dtype).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", set(CURVES) - set(CORNERS))
+def test_same_bits_at_random(mode, name):
+    curve = CURVES[name]
+    expected = reference.warmup_cosine_decay(curve.steps(), **curve.arguments())
+    assert mode(curve, curve.steps(), "float32").tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("start_step", [0, -1, 2**40])
+def test_every_step_of_a_small_curve(mode, start_step):
+    curve = Curve(warmup_steps=50, hold_steps=20, total_steps=500, warmup_start=0.1, start_step=start_step)
+    steps = np.arange(start_step - 20, start_step + 550)
+    rates = mode(curve, steps, "float32")
+    assert rates.tobytes() == reference.warmup_cosine_decay(steps, **curve.arguments()).tobytes()
+    s = steps - start_step
+    assert (np.diff(rates[(s >= 0) & (s <= 50)]) > 0).all()
+    assert (rates[(s >= 50) & (s <= 70)] == np.float32(1e-3)).all()
+    assert (np.diff(rates[(s >= 70) & (s <= 500)]) < 0).all()
+    assert (rates[s >= 500] == np.float32(1e-6)).all()
+    assert (rates[s <= 0] == np.float32(1e-4)).all()
+
+
+def test_a_million_steps_agree_with_the_reference():
+    steps = np.arange(1_000_000)
+    curve = Curve(warmup_steps=10_000, total_steps=900_001, alpha=0.0)
+    for dtype in ("float16", "float32"):
+        arguments = curve.arguments(dtype=dtype)
+        rates = _native.warmup_cosine_decay(steps, **arguments)
+        assert rates.tobytes() == reference.warmup_cosine_decay(steps, **arguments).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (2, 3, 4)])
+def test_the_rate_has_the_shape_of_the_step(mode, shape):
+    steps = np.full(shape, 500, np.int64)
+    rates = mode(Curve(), steps, "float32")
+    assert rates.shape == shape and rates.dtype == np.float32
+    assert (rates == np.float32(5e-4)).all()
+
+
+def test_no_int64_raises_or_gives_nan(mode):
+    draw = np.random.default_rng(7)
+    steps = draw.integers(-(2**63), 2**63 - 1, 10_000, endpoint=True)
+    for curve in CORNERS.values():
+        rates = mode(curve, steps, "float32")
+        assert np.isfinite(rates).all() and (rates >= 0).all()
+        assert (rates <= np.float32(curve.initial_learning_rate)).all()
+
+
+def test_the_schedule_returns_the_dtype_it_was_asked_for():
+    for dtype in DTYPES:
+        assert schedule_of(Curve(), dtype)(0).dtype.name == dtype

@@ -1,0 +1,77 @@
+"""The house rules that a machine can check: which way includes and imports point, how a file opens, what is banned.
+
+Reads the checkout as text. It must not run anything.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CC = sorted(path for path in (ROOT / "cc").rglob("*") if path.suffix in (".h", ".cc", ".cu"))
+PYTHON = sorted(
+    path for folder in ("lrops", "examples", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+
+# Down the flow: a module may import only what stands after it.
+FLOW = ["__main__", "__init__", "callbacks", "plotting", "steps", "schedules", "ops", "_loader", "_native", "reference"]
+# Only tests, benchmarks and the doctor compare with the reference.
+REFERENCE_USERS = {"__main__"}
+# What each folder of cc/ may include of the others, and of the frameworks.
+INCLUDES = {
+    "formula": r"formula/",
+    "ops": r"tensorflow/core/framework/",
+    "kernels": r"(formula|kernels)/|tensorflow/|xla/|absl/",
+    "python": r"(formula|kernels)/|pybind11/",
+}
+STANDARD = r"[a-z_]+|dlfcn\.h"
+
+
+def ids(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", CC, ids=ids(CC))
+def test_includes_point_down(path):
+    allowed = INCLUDES[path.parent.name]
+    for include in re.findall(r'^#include [<"](.+)[>"]', path.read_text(), re.MULTILINE):
+        assert re.match(allowed, include) or re.fullmatch(STANDARD, include), include
+
+
+def test_the_formula_includes_nothing():
+    assert "#include" not in (ROOT / "cc/formula/warmup_cosine.h").read_text().split("#define LROPS", 1)[1]
+
+
+@pytest.mark.parametrize("path", CC, ids=ids(CC))
+def test_no_namespace_is_opened_for_a_file(path):
+    assert "using namespace" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=ids(PYTHON))
+def test_imports_point_down(path):
+    name = path.stem
+    for module in imports(path):
+        assert not re.match(r"tensorflow\.python|keras\.src|tf_keras\.src", module), module
+        target = re.match(r"lrops\.(\w+)", module)
+        if path.parent.name != "lrops" or not target or target[1] not in FLOW:
+            continue
+        assert FLOW.index(name) < FLOW.index(target[1]), f"{name} imports {module}"
+        assert target[1] != "reference" or name in REFERENCE_USERS
+
+
+@pytest.mark.parametrize("path", CC + PYTHON, ids=ids(CC + PYTHON))
+def test_every_file_says_what_it_is(path):
+    text = path.read_text()
+    opening = ast.get_docstring(ast.parse(text)) if path.suffix == ".py" else text.split("\n#", 1)[0]
+    assert opening and len(opening.splitlines()) >= 3, "what it is, who calls it, what it must not know"

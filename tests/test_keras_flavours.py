@@ -1,0 +1,84 @@
+"""Keras 3, tf_keras, and tf.keras set to either: each in a process of its own, as a user starts it.
+
+It must not know how the class comes by its base classes.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAIN = """
+schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
+base = keras.optimizers.schedules.LearningRateSchedule
+assert isinstance(schedule, base) and issubclass(lrops.WarmupCosineDecay, base)
+model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
+model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse")
+rows = np.ones((32, 4), "float32")
+model.fit(rows, rows[:, :1], batch_size=8, epochs=3, verbose=0)
+assert int(model.optimizer.iterations.numpy()) == 12
+# Keras 3 shows the next update's rate, tf_keras the last one's.
+shown = 11 if keras.__name__.startswith("tf_keras") else 12
+expected = reference.warmup_cosine_decay(shown, 0.01, 8, 40)
+assert np.asarray(model.optimizer.learning_rate) == expected
+model.save("model.keras")
+again = keras.models.load_model("model.keras")
+assert int(again.optimizer.iterations.numpy()) == 12
+assert again.optimizer.get_config()["learning_rate"] == model.optimizer.get_config()["learning_rate"]
+print("trained with", keras.__name__)
+"""
+NUMPY = "import numpy as np\n"
+LROPS = "import lrops\nfrom lrops import reference\n"
+STARTS = {
+    "keras_first": ("import keras\n" + LROPS, {}, "keras"),
+    "lrops_first": (LROPS + "import keras\n", {}, "keras"),
+    "tf_keras_attribute": (LROPS + "import tensorflow as tf\nkeras = tf.keras\n", {}, "keras"),
+    "tf_keras_first": ("import tf_keras as keras\n" + LROPS, {}, "tf_keras"),
+    "tf_keras_after_lrops": (LROPS + "import tf_keras as keras\n", {}, "tf_keras"),
+    "legacy": (LROPS + "import tensorflow as tf\nkeras = tf.keras\n", {"TF_USE_LEGACY_KERAS": "1"}, "tf_keras"),
+    "both": ("import tf_keras\nimport keras\n" + LROPS, {}, "keras"),
+    # Only tf_keras: Keras 3 cannot be imported.
+    "no_keras": (
+        "import sys\nsys.modules['keras'] = None\nimport tf_keras as keras\n" + LROPS,
+        {"TF_USE_LEGACY_KERAS": "1"},
+        "tf_keras",
+    ),
+    "no_tf_keras": ("import sys\nsys.modules['tf_keras'] = None\nimport keras\n" + LROPS, {}, "keras"),
+}
+
+
+def run(script, folder, **environment):
+    """A Python process in an empty folder, so that the installed package is what it imports."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_trains(start, tmp_path):
+    imports, environment, keras = STARTS[start]
+    result = run(NUMPY + imports + TRAIN, tmp_path, **environment)
+    assert result.returncode == 0, result.stderr
+    assert f"trained with {keras}" in result.stdout.replace("keras.api", "keras").replace("_tf_keras.", "")
+
+
+def test_a_keras_that_comes_after_the_schedule_is_told_so(tmp_path):
+    script = LROPS + (
+        "schedule = lrops.WarmupCosineDecay(0.01, 8, 40)\n"
+        "import tf_keras\n"
+        "optimizer = tf_keras.optimizers.AdamW(schedule)\n"
+        "optimizer.build([])\n"
+        "print(optimizer.learning_rate)\n"
+        "import tensorflow as tf\n"
+        "weight = tf.Variable(1.0)\n"
+        "optimizer.apply_gradients([(tf.constant(1.0), weight)])\n"
+    )
+    result = run(script, tmp_path)
+    assert result.returncode != 0
+    assert "import keras (or tf_keras) before you make the schedule" in result.stderr, result.stderr

@@ -1,0 +1,159 @@
+"""The loader: every way in which the library cannot load is one sentence with its cure, and load order does not matter.
+
+Each case runs in a process of its own on a copy of the installed package, damaged as the case says. It must not know
+how the loader goes about it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import lrops
+
+FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])
+MINOR = ".".join(tf.__version__.split(".")[:2])
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the installed package."""
+    copy = tmp_path / "lrops"
+    shutil.copytree(Path(lrops.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def run(script, folder, **environment):
+    """A Python process that finds what lies in `folder` first."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(folder)} | environment
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def refusal(package, script="import lrops"):
+    """The last line of what a failing import says, which is what a user reads."""
+    result = run(script, package.parent)
+    assert result.returncode == 1, result
+    return result.stderr.strip().splitlines()[-1]
+
+
+def fake_tensorflow(package, version):
+    """Puts a TensorFlow of another version in front of the real one."""
+    (package.parent / "tensorflow").mkdir()
+    (package.parent / "tensorflow" / "__init__.py").write_text(f"__version__ = {version!r}\n")
+
+
+def test_no_tensorflow(package):
+    said = refusal(package, "import sys; sys.modules['tensorflow'] = None\nimport lrops")
+    assert "ImportError: lrops needs TensorFlow, and none is installed" in said
+    assert "lrops[cpu]" in said and "lrops[cuda]" in said
+
+
+def test_a_tensorflow_that_is_broken_speaks_for_itself(package):
+    (package.parent / "tensorflow.py").write_text("import no_such_module\n")
+    assert refusal(package) == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_half_removed_tensorflow(package):
+    said = refusal(
+        package,
+        "import sys, types; tf = sys.modules['tensorflow'] = types.ModuleType('tensorflow')\n"
+        "tf.__path__ = ['/somewhere/tensorflow']\nimport lrops",
+    )
+    assert "half-removed" in said and f"tensorflow-cpu=={MINOR}.*" in said
+
+
+@pytest.mark.parametrize("version", ["2.20.1", "2.99.0", "3.0.0", "2.99.0-dev20261101"])
+def test_another_tensorflow_is_refused_before_loading(package, version):
+    fake_tensorflow(package, version)
+    said = refusal(package)
+    assert f"is built for TensorFlow {MINOR} and found TensorFlow {version}" in said
+    assert f"'tensorflow=={MINOR}.*'" in said and "--no-build-isolation" in said
+
+
+@pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so"])
+def test_a_missing_library(package, library):
+    (package / FOLDER / library).unlink()
+    said = refusal(package)
+    assert f"without its library {package / FOLDER / library}" in said and "--force-reinstall" in said
+
+
+def test_no_libraries_at_all(package):
+    shutil.rmtree(package / FOLDER)
+    assert "without its libraries" in refusal(package)
+
+
+DAMAGES = {
+    "text": (lambda whole: b"not a library\n", "not a 64-bit ELF library"),
+    "empty": (lambda whole: b"", "not a 64-bit ELF library"),
+    "cut short": (lambda whole: whole[:4096], "cut short"),
+    "last byte lost": (lambda whole: whole[:-1], "cut short"),
+    "another machine": (lambda whole: whole[:18] + b"\xb7\0" + whole[20:], "built elsewhere"),  # aarch64
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so", "_native*"])
+def test_a_damaged_library(package, library, damage):
+    (path,) = [*package.glob(library), *(package / FOLDER).glob(library)]
+    change, reason = DAMAGES[damage]
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(change(whole))
+    said = refusal(package)
+    if library == "_native*" and reason == "built elsewhere":
+        assert said.startswith(f"ImportError: {path}")  # Python's own sentence
+    else:
+        assert f"cannot load its library {path}" in said and reason in said and "--force-reinstall" in said
+
+
+def test_a_missing_module(package):
+    for module in package.glob("_native*"):
+        module.unlink()
+    assert "without its compiled module" in refusal(package)
+
+
+XLA = """
+schedule = tf.function(lrops.WarmupCosineDecay(1e-3, 10, 100), jit_compile=True)
+assert schedule(tf.constant(5, tf.int64)).numpy() == np.float32(5e-4)
+print("ran")
+"""
+ORDERS = {
+    "lrops_first": "import lrops\nimport numpy as np, tensorflow as tf\n",
+    "eager_op_first": "import numpy as np, tensorflow as tf\nx = tf.constant(1)\nimport lrops\n",
+    "keras_model_first": "import numpy as np, tensorflow as tf, keras\n"
+    "keras.Sequential([keras.layers.Dense(1)]).build((1, 1))\nimport lrops\n",
+    "jit_first": "import numpy as np, tensorflow as tf\n"
+    "tf.function(lambda: tf.constant(1) + 1, jit_compile=True)()\nimport lrops\n",
+    "twice": "import importlib, numpy as np, tensorflow as tf, lrops\nlrops.load_ops(); lrops.load_ops()\n"
+    "importlib.reload(lrops)\n",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_xla_works_whichever_came_first(order, tmp_path):
+    result = run(ORDERS[order] + XLA, tmp_path, PYTHONPATH=str(Path(lrops.__file__).parent.parent))
+    assert result.returncode == 0 and "ran" in result.stdout, result.stderr
+
+
+def test_nothing_is_loaded_from_the_working_directory(package, tmp_path):
+    """An attacker's file of the right name, in the working directory and on the library path, is not opened."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / FOLDER).mkdir(parents=True)
+    for name in ("_lrops_ops.so", "_lrops_xla.so"):
+        (elsewhere / name).write_text("not a library")
+        (elsewhere / FOLDER / name).write_text("not a library")
+    environment = os.environ | {"PYTHONPATH": str(package.parent), "LD_LIBRARY_PATH": str(elsewhere)}
+    subprocess.run([sys.executable, "-c", "import lrops"], cwd=elsewhere, env=environment, check=True, timeout=300)
+
+
+def test_build_info_is_plain():
+    assert json.loads(json.dumps(lrops.build_info)) == lrops.build_info
+    assert lrops.build_info["version"] == lrops.__version__
+    assert lrops.build_info["tensorflow"].startswith(MINOR)

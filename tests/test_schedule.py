@@ -1,0 +1,182 @@
+"""The Keras schedule: what it takes as a step, how it is saved, what it puts into a graph, how it trains.
+
+Runs under Keras 3; test_keras_flavours.py starts the other Kerases. It must not know the formula.
+"""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Curve, schedule_of
+
+import lrops
+from lrops import reference
+
+CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
+EXPECTED = reference.warmup_cosine_decay(np.arange(60), **CURVE.arguments())
+
+
+KINDS = {
+    "numpy": np.asarray,
+    "numpy_int32": np.int32,
+    "numpy_uint8": np.uint8,
+    "tensor": lambda steps: tf.constant(steps, tf.int64),
+    "tensor_int32": lambda steps: tf.constant(steps, tf.int32),
+    "tensor_uint16": lambda steps: tf.constant(steps, tf.uint16),
+    "tf_variable": lambda steps: tf.Variable(steps, dtype=tf.int64),
+    "tf_variable_int32": lambda steps: tf.Variable(steps, dtype=tf.int32),
+    "keras_variable": lambda steps: keras.Variable(steps, dtype="int64"),
+    "keras_variable_int32": lambda steps: keras.Variable(steps, dtype="int32"),
+    "list": np.ndarray.tolist,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_every_kind_of_step(kind, shape):
+    step = KINDS[kind](np.full(shape, 5))
+    for call in (schedule_of(CURVE), tf.function(schedule_of(CURVE))):
+        rate = call(step)
+        assert rate.shape == shape and rate.dtype == tf.float32
+        assert (rate.numpy() == EXPECTED[5]).all()
+
+
+def test_config_goes_through_json_and_back():
+    for curve in (CURVE, Curve(alpha=1 / 3, warmup_start=0.1, hold_steps=7, start_step=-1)):
+        schedule = schedule_of(curve, "float64")
+        config = json.loads(json.dumps(schedule.get_config()))
+        again = lrops.WarmupCosineDecay.from_config(config)
+        assert again.get_config() == schedule.get_config() == curve.arguments(dtype="float64", name="WarmupCosineDecay")
+        assert vars(again) == vars(schedule)
+        assert eval(repr(again), {"lrops": lrops}).get_config() == config  # noqa: S307
+
+
+def test_config_is_checked_like_arguments():
+    config = schedule_of(CURVE).get_config() | {"alpha": 3.0}
+    with pytest.raises(ValueError, match="alpha=3"):
+        lrops.WarmupCosineDecay.from_config(config)
+
+
+def test_keras_serializes_it_under_its_package():
+    serialized = keras.saving.serialize_keras_object(schedule_of(CURVE))
+    assert serialized["registered_name"] == "lrops>WarmupCosineDecay"
+    again = keras.saving.deserialize_keras_object(serialized)
+    assert isinstance(again, lrops.WarmupCosineDecay) and again.get_config() == schedule_of(CURVE).get_config()
+
+
+def model_of(optimizer, **compile_arguments):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", **compile_arguments)
+    return model
+
+
+ROWS = np.random.default_rng(0).normal(size=(64, 4)).astype("float32"), np.zeros((64, 1), "float32")
+
+
+def test_a_running_optimizer_survives_a_keras_file(tmp_path):
+    model = model_of(keras.optimizers.AdamW(schedule_of(CURVE)))
+    model.fit(*ROWS, batch_size=8, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert int(again.optimizer.iterations) == 16
+    assert float(again.optimizer.learning_rate) == EXPECTED[16]
+    for one in (model, again):
+        one.fit(*ROWS, batch_size=8, epochs=1, verbose=0, shuffle=False)
+    for left, right in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(left.numpy(), right.numpy())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.AdamW])
+def test_every_update_takes_the_rate_of_its_step(optimizer, jit_compile):
+    """SGD on a gradient of one moves a weight by the rate itself; AdamW must count alike."""
+    weight = keras.Variable(0.0)
+    tuned = optimizer(schedule_of(CURVE), **({"weight_decay": 0.1} if optimizer is keras.optimizers.AdamW else {}))
+    tuned.build([weight])
+
+    @tf.function(jit_compile=jit_compile)
+    def update():
+        rate = tuned.learning_rate
+        tuned.apply([tf.constant(-1.0)])
+        return rate
+
+    for step in range(50):
+        before = weight.numpy()
+        assert update().numpy() == EXPECTED[step]
+        if optimizer is keras.optimizers.SGD:
+            assert weight.numpy() == np.float32(before + EXPECTED[step])
+    assert int(tuned.iterations) == 50
+
+
+def test_fit_reaches_the_step_it_should():
+    model = model_of(keras.optimizers.AdamW(schedule_of(CURVE)))
+    history = model.fit(*ROWS, batch_size=16, epochs=3, verbose=0)
+    assert int(model.optimizer.iterations) == 12
+    assert np.isfinite(history.history["loss"]).all()
+    assert float(model.optimizer.learning_rate) == EXPECTED[12]
+
+
+def test_a_schedule_can_be_cloned_with_its_optimizer():
+    optimizer = keras.optimizers.AdamW(schedule_of(CURVE))
+    again = keras.optimizers.AdamW.from_config(optimizer.get_config())
+    assert again._learning_rate.get_config() == schedule_of(CURVE).get_config()
+
+
+def types_in(function, *arguments):
+    graph = tf.function(function).get_concrete_function(*arguments).graph
+    return sorted(node.type for node in graph.get_operations() if node.type not in ("Placeholder", "Identity", "NoOp"))
+
+
+def test_an_evaluation_is_one_node():
+    assert types_in(schedule_of(CURVE), tf.TensorSpec([], tf.int64)) == ["Lrops>WarmupCosineDecay"]
+    assert types_in(schedule_of(CURVE), tf.TensorSpec([None, 3], tf.int64)) == ["Lrops>WarmupCosineDecay"]
+    iterations = keras.Variable(3, dtype="int64")
+    assert types_in(lambda: schedule_of(CURVE)(iterations)) == ["Lrops>WarmupCosineDecay", "ReadVariableOp"]
+
+
+def test_the_static_shape_is_known():
+    function = tf.function(schedule_of(CURVE)).get_concrete_function(tf.TensorSpec([None, 3], tf.int64))
+    assert function.output_shapes.as_list() == [None, 3]
+
+
+def test_equal_calls_are_merged():
+    @tf.function
+    def twice(step):
+        return schedule_of(CURVE)(step) + schedule_of(CURVE)(step)
+
+    step = tf.constant(5, tf.int64)
+    options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+    metadata = tf.compat.v1.RunMetadata()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        placeholder = tf.compat.v1.placeholder(tf.int64, [])
+        rate = schedule_of(CURVE)(placeholder) + schedule_of(CURVE)(placeholder)
+        total = session.run(rate, {placeholder: 5}, options, metadata)
+    ran = [node.op for graph in metadata.partition_graphs for node in graph.node]
+    assert total == twice(step).numpy() == 2 * EXPECTED[5]
+    assert ran.count("Lrops>WarmupCosineDecay") == 1
+
+
+def test_the_step_has_no_gradient():
+    step = tf.Variable(5, dtype=tf.int64)
+    weight = tf.Variable(2.0)
+    with tf.GradientTape() as tape:
+        loss = schedule_of(CURVE)(step) * weight
+    assert tape.gradient(loss, [weight, step]) == [EXPECTED[5], None]
+
+
+def test_it_maps_over_a_dataset_and_vectorizes():
+    steps = tf.data.Dataset.range(60).map(schedule_of(CURVE), num_parallel_calls=2)
+    assert [rate.numpy() for rate in steps] == EXPECTED.tolist()
+    rates = tf.vectorized_map(schedule_of(CURVE), tf.range(60, dtype=tf.int64))
+    assert rates.numpy().tobytes() == EXPECTED.tobytes()
+
+
+def test_saved_model(tmp_path):
+    module = tf.Module()
+    module.rate = tf.function(schedule_of(CURVE), input_signature=[tf.TensorSpec([None], tf.int64)])
+    tf.saved_model.save(module, str(tmp_path))
+    rates = tf.saved_model.load(str(tmp_path)).rate(tf.range(60, dtype=tf.int64))
+    assert rates.numpy().tobytes() == EXPECTED.tobytes()
