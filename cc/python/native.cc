@@ -71,6 +71,6 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   build_info["version"] = LROPS_VERSION;
   build_info["tensorflow"] = LROPS_TENSORFLOW_VERSION;
   build_info["compiler"] = LROPS_COMPILER;
-  build_info["cuda_architectures"] = LROPS_CUDA_ARCHITECTURES;
+  build_info["cuda"] = LROPS_CUDA;
   m.attr("build_info") = build_info;
 }

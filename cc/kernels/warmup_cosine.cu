@@ -1,0 +1,19 @@
+// The op on a GPU, device side: the formula over every element of `step`, which stays in device memory.
+//
+// Launched by cuda_driver.cc through the driver API. It must not know TensorFlow, the C++ library or a CUDA header:
+// NVRTC compiles it to the PTX that the op library carries; nvcc and, in the tests, a host compiler take it as well.
+#include "formula/warmup_cosine.h"
+
+// `bytes`, the width of the output, is the same in every thread: one kernel to compile at a driver's first launch costs
+// more than a choice between three stores.
+extern "C" __global__ void lrops_warmup_cosine(const lrops::Curve curve, const lrops::Format format, const int bytes,
+                                               const long long* step, const long long count, void* out) {
+  const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
+  for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+    const lrops::u64 ordered = static_cast<lrops::u64>(step[i]) + (lrops::u64{1} << 63);
+    const lrops::u64 bits = Round(format, Evaluate(curve, ordered));
+    if (bytes == 2) static_cast<unsigned short*>(out)[i] = static_cast<unsigned short>(bits);
+    if (bytes == 4) static_cast<unsigned int*>(out)[i] = static_cast<unsigned int>(bits);
+    if (bytes == 8) static_cast<lrops::u64*>(out)[i] = bits;
+  }
+}

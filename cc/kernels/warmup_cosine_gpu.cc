@@ -1,0 +1,41 @@
+// The op on an NVIDIA GPU: one launch on TensorFlow's stream for an evaluation of any shape, no copy and no wait.
+//
+// Called by TensorFlow's executor. It must not know a CUDA header, so that it builds against every flavour of
+// TensorFlow and loads where there is no CUDA: the launcher opens the driver when the first evaluation comes.
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/attributes.h"
+#include "kernels/cuda_driver.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "xla/stream_executor/stream.h"
+
+namespace lrops {
+namespace {
+
+class WarmupCosineDecayGpu : public tensorflow::OpKernel {
+ public:
+  explicit WarmupCosineDecayGpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, ReadAttributes(context, &schedule_));
+  }
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    const tensorflow::Tensor& step = context->input(0);  // in device memory, and never read here
+    tensorflow::Tensor* learning_rate = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, step.shape(), &learning_rate));
+    const std::string error =
+        LaunchLearningRates(schedule_, step.flat<std::int64_t>().data(), step.NumElements(), learning_rate->data(),
+                            context->op_device_context()->stream()->platform_specific_handle().stream);
+    OP_REQUIRES(context, error.empty(), absl::InternalError(absl::StrCat(kOpName, ": ", error)));
+  }
+
+ private:
+  Schedule schedule_;
+};
+
+REGISTER_KERNEL_BUILDER(Name("Lrops>WarmupCosineDecay").Device(tensorflow::DEVICE_GPU), WarmupCosineDecayGpu);
+
+}  // namespace
+}  // namespace lrops
