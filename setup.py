@@ -21,6 +21,7 @@ setup(
         "cpu": [f"tensorflow-cpu=={TENSORFLOW}.*"],
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
         "demo": EXAMPLE,
-        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", *EXAMPLE],
+        # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.
+        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", *EXAMPLE, "nvidia-cuda-nvcc-cu12==12.9.*"],
     },
 )

@@ -51,7 +51,9 @@ def compile_ptx(library: Path, source: Path = SOURCE) -> str:
     program = ctypes.c_void_p()
     call("nvrtcCreateProgram", ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None)
     options = [f"--gpu-architecture={ARCHITECTURE}", "--std=c++17", f"--include-path={ROOT / 'cc'}"]
-    error = call("nvrtcCompileProgram", program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options)))
+    error = call(
+        "nvrtcCompileProgram", program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options))
+    )
     log = text("ProgramLog").strip()
     if error or log:
         raise RuntimeError(f"{source.name}: NVRTC says: {error}\n{log}")

@@ -1,0 +1,159 @@
+// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernel on the host, and keeps a
+// log of every call.
+//
+// Built by test_cuda_launcher.py, opened by the launcher, and steered by fake_cuda.py through the fake_* functions. It
+// must not know the launcher. A stream is a pointer to its context's address, a context a pointer to its number.
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+// What CUDA gives a kernel, for a host compiler.
+#define __global__
+struct Index {
+  unsigned x, y, z;
+};
+static thread_local Index gridDim, blockDim, blockIdx, threadIdx;
+#include "kernels/warmup_cosine.cu"
+
+namespace {
+
+using Context = unsigned long long;
+struct Module {
+  Context context;
+};
+
+constexpr int kInvalidValue = 1, kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
+const std::map<int, std::pair<const char*, const char*>> kErrors = {
+    {1, {"CUDA_ERROR_INVALID_VALUE", "invalid argument"}},
+    {100, {"CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"}},
+    {201, {"CUDA_ERROR_INVALID_CONTEXT", "invalid device context"}},
+    {218, {"CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"}},
+    {222, {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."}},
+    {400, {"CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}},
+    {500, {"CUDA_ERROR_NOT_FOUND", "named symbol not found"}},
+    {709, {"CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"}},
+    {719, {"CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"}}};
+
+std::mutex mutex;
+std::string log, image, failing_call;
+int failing_code = 0;
+thread_local std::vector<Context*> current;
+
+// Logs a call and returns the error that the test wants of it.
+template <class... Values>
+int Enter(const char* call, const char* format, Values... values) {
+  char text[256];
+  std::snprintf(text, sizeof text, format, values...);
+  const std::lock_guard<std::mutex> lock(mutex);
+  log += std::string(call) + text + "\n";
+  return failing_call == call ? failing_code : 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+void fake_fail(const char* call, int code) { failing_call = call, failing_code = code; }
+const char* fake_log() { return log.c_str(); }
+const char* fake_image() { return image.c_str(); }
+int fake_depth() { return static_cast<int>(current.size()); }
+
+int cuGetErrorName(int error, const char** text) {
+  const auto found = kErrors.find(error);
+  if (found == kErrors.end()) return kInvalidValue;
+  *text = found->second.first;
+  return 0;
+}
+
+int cuGetErrorString(int error, const char** text) {
+  const auto found = kErrors.find(error);
+  if (found == kErrors.end()) return kInvalidValue;
+  *text = found->second.second;
+  return 0;
+}
+
+int cuStreamGetCtx(void* stream, void** context) {
+  if (const int error = Enter("cuStreamGetCtx", "")) return error;
+  *context = *static_cast<void**>(stream);
+  return 0;
+}
+
+int cuCtxPushCurrent_v2(void* context) {
+  if (const int error = Enter("cuCtxPushCurrent", "")) return error;
+  current.push_back(static_cast<Context*>(context));
+  return 0;
+}
+
+int cuCtxPopCurrent_v2(void** context) {
+  if (current.empty()) return kInvalidContext;
+  *context = current.back();
+  current.pop_back();
+  return Enter("cuCtxPopCurrent", "");
+}
+
+#ifndef OLD_DRIVER
+int cuCtxGetId(void* context, unsigned long long* id) {
+  if (const int error = Enter("cuCtxGetId", "")) return error;
+  if (context == nullptr && current.empty()) return kInvalidContext;
+  *id = context ? *static_cast<Context*>(context) : *current.back();
+  return 0;
+}
+#endif
+
+int cuModuleLoadDataEx(void** module, const void* data, unsigned count, int* options, void** values) {
+  if (const int error = Enter("cuModuleLoadDataEx", "")) {
+    char* buffer = nullptr;
+    std::size_t size = 0;
+    for (unsigned i = 0; i < count; ++i) {
+      if (options[i] == 5) buffer = static_cast<char*>(values[i]);           // CU_JIT_ERROR_LOG_BUFFER
+      if (options[i] == 6) size = reinterpret_cast<std::size_t>(values[i]);  // ..._SIZE_BYTES
+    }
+    std::snprintf(buffer, size, "ptxas fatal : words of the compiler");
+    return error;
+  }
+  if (current.empty()) return kInvalidContext;
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // long enough for other threads to come
+  image = static_cast<const char*>(data);
+  *module = new Module{*current.back()};
+  return 0;
+}
+
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+  if (const int error = Enter("cuModuleGetFunction", " %s", name)) return error;
+  if (std::strcmp(name, "lrops_warmup_cosine") != 0) return kNotFound;
+  *function = module;  // there is but one
+  return 0;
+}
+
+int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** arguments,
+                   void** extra) {
+  if (const int error = Enter("cuLaunchKernel", " stream=%p context=%llu grid=%u,%u,%u block=%u,%u,%u shared=%u",
+                              stream, current.empty() ? 0 : *current.back(), grid_x, grid_y, grid_z, block_x, block_y,
+                              block_z, shared_bytes)) {
+    return error;
+  }
+  if (current.empty()) return kInvalidContext;
+  if (static_cast<Module*>(function)->context != *current.back()) return kInvalidHandle;
+  if (*static_cast<void**>(stream) != current.back()) return kInvalidHandle;
+  if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
+  gridDim = {grid_x, grid_y, grid_z};
+  blockDim = {block_x, block_y, block_z};
+  for (unsigned block = 0; block < grid_x; ++block) {
+    for (unsigned thread = 0; thread < block_x; ++thread) {
+      blockIdx = {block, 0, 0};
+      threadIdx = {thread, 0, 0};
+      lrops_warmup_cosine(*static_cast<lrops::Curve*>(arguments[0]), *static_cast<lrops::Format*>(arguments[1]),
+                          *static_cast<int*>(arguments[2]), *static_cast<const long long**>(arguments[3]),
+                          *static_cast<long long*>(arguments[4]), *static_cast<void**>(arguments[5]));
+    }
+  }
+  return 0;
+}
+
+}  // extern "C"
