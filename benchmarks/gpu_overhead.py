@@ -1,0 +1,221 @@
+"""What the learning rate costs on a GPU: one Markdown table, to be put into RESULTS.md with its date and card.
+
+Run by hand on a machine with a GPU, in a source checkout with lrops installed: `python benchmarks/gpu_overhead.py`
+(ten minutes). Without a GPU it says so and stops. It must not know how lrops computes, except for item (d), which times
+the kernel in the installed library by itself.
+"""
+
+import ctypes
+import math
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import lrops
+from lrops import _loader
+
+PEAK, WARMUP, TOTAL, ALPHA = 1e-3, 1000, 100_000, 0.001
+VARIABLES = (10, 100, 300)
+ELEMENTS = 1000  # of each variable: small, so that what a step costs besides its arithmetic is seen
+ROUNDS = 11
+SECONDS = 0.3  # of each contender in a round
+
+
+class PlainTf(keras.optimizers.schedules.LearningRateSchedule):
+    """The same curve in TensorFlow's own ops, without a branch."""
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        fraction = tf.clip_by_value((step - WARMUP) / (TOTAL - WARMUP), 0.0, 1.0)
+        decay = ALPHA + (1 - ALPHA) * 0.5 * (1 + tf.cos(math.pi * fraction))
+        return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
+
+
+CONTENDERS = {
+    "constant": lambda: PEAK,
+    "lrops": lambda: lrops.WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
+    "Keras": lambda: keras.optimizers.schedules.CosineDecay(
+        0.0, TOTAL - WARMUP, alpha=ALPHA, warmup_target=PEAK, warmup_steps=WARMUP
+    ),
+    "plain TF": PlainTf,
+}
+
+
+def adamw_step(rate, variables, jit_compile):
+    """A function that makes one AdamW step, and the optimizer, whose `iterations` a caller can wait for."""
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.1)
+    weights = [keras.Variable(tf.ones([ELEMENTS])) for _ in range(variables)]
+    gradients = [tf.fill([ELEMENTS], 0.01) for _ in range(variables)]
+    optimizer.build(weights)
+    step = tf.function(lambda: optimizer.apply(gradients, weights), jit_compile=jit_compile)
+    step()  # traces and compiles
+    return step, optimizer
+
+
+def microseconds(step, optimizer, count):
+    """The time of one step, over `count` of them."""
+    int(optimizer.iterations)  # waits for what came before
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    int(optimizer.iterations)
+    return (time.perf_counter() - start) / count * 1e6
+
+
+def step_rows(variables, jit_compile):
+    """Item (b): the time of a step. The contenders take turns; a ratio is the median of the ratios of all rounds."""
+    steps = {name: adamw_step(make(), variables, jit_compile) for name, make in CONTENDERS.items()}
+    counts = {name: max(5, int(SECONDS * 1e6 / microseconds(*step, 5))) for name, step in steps.items()}
+    rounds = [{name: microseconds(*step, counts[name]) for name, step in steps.items()} for _ in range(ROUNDS)]
+    limit = {(False, 100): "at most 1.03", (True, 100): "at most 1.01"}.get((jit_compile, variables), "")
+    for name in CONTENDERS:
+        median = statistics.median(one[name] for one in rounds)
+        ratio = statistics.median(one[name] / one["constant"] for one in rounds)
+        case = f"{'XLA' if jit_compile else 'graph'}, {variables} variables, {name}"
+        yield "b", case, f"{median:.0f} us a step, {ratio:.3f} of constant", limit if name == "lrops" else ""
+
+
+def gpu_events(step, count):
+    """How often each kernel and copy ran on the GPU in `count` calls of `step`, by TensorFlow's profiler."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    step()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(count):
+                step()
+            tf.test.experimental.sync_devices()
+        space = xplane_pb2.XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    events = Counter()
+    for plane in space.planes:
+        if plane.name.startswith("/device:GPU:"):
+            streams = [line for line in plane.lines if line.name.startswith("Stream")]
+            events.update(plane.event_metadata[event.metadata_id].name for line in streams for event in line.events)
+    return events
+
+
+def profile_rows(variables, jit_compile, count=20):
+    """Item (c): kernels and copies a step."""
+    for name, make in CONTENDERS.items():
+        step, _ = adamw_step(make(), variables, jit_compile)
+        events = gpu_events(step, count)
+        copies = sum(times for event, times in events.items() if "D2H" in event or "DtoH" in event)
+        kernels = sum(times for event, times in events.items() if not event.startswith(("Memcpy", "Memset")))
+        case = f"{'XLA' if jit_compile else 'graph'}, {variables} variables, {name}"
+        result = f"{kernels / count:g} kernels, {copies / count:g} device-to-host copies a step"
+        yield "c", case, result if events else "the profiler saw no GPU event", "copies of constant" * (name == "lrops")
+
+
+class Cuda:
+    """CUDA's driver, in the context that TensorFlow uses; every call is checked."""
+
+    def __init__(self):
+        self._library = ctypes.CDLL("libcuda.so.1")
+        self("cuInit", 0)
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        self("cuDeviceGet", ctypes.byref(device), 0)
+        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self("cuCtxSetCurrent", context)
+
+    def __call__(self, name, *arguments):
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise RuntimeError(f"{name} returned {code}")
+
+    def new(self, name, *arguments):
+        """The handle that a call makes."""
+        handle = ctypes.c_void_p()
+        self(name, ctypes.byref(handle), *arguments)
+        return handle
+
+    def kernel_nanoseconds(self, ptx, name, arguments, launches=1000):
+        """The time of one launch of one warp, in a CUDA graph of `launches` one after another, between two events."""
+        stream = self.new("cuStreamCreate", 1)  # not synchronised with the default stream
+        kernel = self.new("cuModuleGetFunction", self.new("cuModuleLoadData", ptx), name)
+        self("cuStreamBeginCapture_v2", stream, 1)  # of this thread only
+        for _ in range(launches):
+            self("cuLaunchKernel", kernel, 1, 1, 1, 32, 1, 1, 0, stream, arguments, None)
+        graph = ctypes.c_void_p()
+        self("cuStreamEndCapture", stream, ctypes.byref(graph))
+        executable = self.new("cuGraphInstantiateWithFlags", graph, ctypes.c_ulonglong(0))
+        start, end = self.new("cuEventCreate", 0), self.new("cuEventCreate", 0)
+        times = []
+        for _ in range(ROUNDS):
+            self("cuEventRecord", start, stream)
+            self("cuGraphLaunch", executable, stream)
+            self("cuEventRecord", end, stream)
+            self("cuEventSynchronize", end)
+            milliseconds = ctypes.c_float()
+            self("cuEventElapsedTime", ctypes.byref(milliseconds), start, end)
+            times.append(milliseconds.value * 1e6 / launches)
+        return statistics.median(times)
+
+
+EMPTY = b".version 8.0\n.target sm_50\n.address_size 64\n.visible .entry empty() { ret; }\n"
+
+
+def kernel_rows():
+    """Item (d): the scalar kernel against an empty one. Its time depends on no value, so the curve may be all zeros."""
+    library = Path(_loader.library_paths(tf.__version__)["ops"]).read_bytes()
+    ptx = re.search(rb"//\n// Generated by NVIDIA NVVM Compiler\n[^\0]*", library)[0]
+    curve, number_format = (int(size) for size in re.findall(rb"param_[01]\[(\d+)\]", ptx)[:2])
+    cuda = Cuda()
+    memory = cuda.new("cuMemAlloc_v2", ctypes.c_size_t(256))
+    cuda("cuMemsetD8_v2", memory, ctypes.c_ubyte(0), ctypes.c_size_t(256))
+    values = [ctypes.create_string_buffer(curve), ctypes.create_string_buffer(number_format), ctypes.c_int(4)]
+    values += [memory, ctypes.c_longlong(1), ctypes.c_void_p(memory.value + 128)]
+    arguments = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+    empty = cuda.kernel_nanoseconds(EMPTY, b"empty", None)
+    scalar = cuda.kernel_nanoseconds(ptx, b"lrops_warmup_cosine", arguments)
+    yield "d", "empty kernel", f"{empty:.0f} ns", ""
+    yield "d", "scalar kernel", f"{scalar:.0f} ns, {scalar / empty:.2f} of empty", "at most 2"
+
+
+def bit_rows():
+    """Item (a): the tests that compare the GPU's bits with the CPU's, in a process of their own."""
+    tests = Path(__file__).parents[1] / "tests"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(tests)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+    yield "a", "`pytest -m gpu tests`", done.stdout.strip().splitlines()[-1], "all passed"
+
+
+def rows():
+    """Every row of the table, (a) to (d)."""
+    yield from bit_rows()  # first: it needs the GPU's memory, which this process takes when it starts to compute
+    for jit_compile in (False, True):
+        for variables in VARIABLES:
+            yield from step_rows(variables, jit_compile)
+    for jit_compile in (False, True):
+        yield from profile_rows(100, jit_compile)
+    yield from kernel_rows()
+
+
+def main():
+    """Prints the table."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        sys.exit(
+            "gpu_overhead.py needs a GPU, and TensorFlow sees none: `tf.config.list_physical_devices('GPU')` is empty."
+        )
+    card = tf.config.experimental.get_device_details(gpus[0])
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {card.get('device_name')} (compute {card.get('compute_capability')}),", end=" "
+    )
+    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, lrops {lrops.build_info}\n")
+    print("| item | case | result | must reach |\n| --- | --- | --- | --- |")
+    for row in rows():
+        print("|", " | ".join(row), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What only a GPU can show: the CPU's bits, one launch and no copy for an evaluation, training.
+
+Run by pytest on a machine whose GPU TensorFlow sees, and by benchmarks/gpu_overhead.py; skipped elsewhere. It must not
+know how the kernel is launched.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import CORNERS, CURVES, DTYPES, GPU_MODES, Curve, schedule_of
+
+from lrops import _native
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", GPU_MODES)
+def test_the_bits_are_the_cpus(mode, dtype):
+    curves = CURVES if dtype == "float32" else CORNERS
+    compared = 0
+    for name, curve in curves.items():
+        try:
+            expected = _native.warmup_cosine_decay(curve.steps(), **curve.arguments(dtype=dtype))
+        except ValueError:  # the dtype cannot hold this peak
+            continue
+        rates = GPU_MODES[mode](curve, curve.steps(), dtype)
+        bits = f"u{expected.itemsize}"
+        np.testing.assert_array_equal(rates.view(bits), expected.view(bits), err_msg=name)
+        compared += 1
+    assert compared > 20
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1,), (33,), (3, 5, 7), (2**21 + 1,)])
+def test_any_shape_gets_its_rates_on_the_gpu(shape):
+    curve = Curve(warmup_steps=100, total_steps=2**21)
+    steps = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    with tf.device("GPU:0"):
+        rates = schedule_of(curve)(tf.constant(steps))
+    assert "GPU:0" in rates.device
+    expected = _native.warmup_cosine_decay(steps, **curve.arguments(dtype="float32"))
+    np.testing.assert_array_equal(rates.numpy(), expected, strict=True)
+
+
+@pytest.mark.parametrize("shape", [(), (1000, 1000), (0,)])
+def test_an_evaluation_is_one_launch_and_no_copy(shape):
+    path = Path(__file__).parents[2] / "benchmarks" / "gpu_overhead.py"
+    spec = importlib.util.spec_from_file_location("gpu_overhead", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    schedule = schedule_of(Curve())
+    with tf.device("GPU:0"):
+        steps = tf.ones(shape, tf.int64)
+
+        def evaluate():
+            with tf.device("GPU:0"):
+                schedule(steps)
+
+        events = benchmark.gpu_events(evaluate, 10)
+    kernels = 10 if steps.shape.num_elements() else 0
+    assert sum(count for name, count in events.items() if "lrops_warmup_cosine" in name) == kernels
+    assert not [name for name in events if "Memcpy" in name]
+
+
+# Keras compiles with XLA by itself, but not under a strategy: there the kernel runs, and the lowering without one.
+@pytest.mark.parametrize("strategy", [None, tf.distribute.MirroredStrategy])
+def test_it_trains(strategy):
+    schedule = schedule_of(Curve(warmup_steps=2, total_steps=10))
+    with strategy(["GPU:0"]).scope() if strategy else tf.device("GPU:0"):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse", jit_compile=strategy is None)
+        model.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=2, verbose=0)
+    assert model.optimizer.iterations.numpy() == 4
+    expected = _native.warmup_cosine_decay(np.array(4), **Curve(warmup_steps=2, total_steps=10).arguments())
+    assert model.optimizer.learning_rate.numpy() == np.float32(expected)
