@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # The TensorFlow minor, from its one place.
 TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
+NVRTC = $(shell sed -n 's/.*"\(nvidia-cuda-nvrtc-cu12==[0-9.]*\).*/\1/p' pyproject.toml)
 
 .PHONY: demo test lint format bench wheel clean
 
@@ -15,10 +16,10 @@ test: $(VENV)/installed  ## everything that can be tested without a GPU
 
 lint: $(VENV)/linters  ## style of Python and C++
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'cc/*.h' 'cc/*.cc' 'cc/*.cu')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cc' '*.cu')
 
 format: $(VENV)/linters
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files 'cc/*.h' 'cc/*.cc' 'cc/*.cu')
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
 
 bench: $(VENV)/installed  ## what the schedule costs a step, against the others
 	cd $(VENV) && bin/python $(CURDIR)/benchmarks/overhead.py
@@ -32,6 +33,7 @@ SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cc/*/* lrops
 $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[cpu,test]'
 	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow
+	-$(BIN)/python -m pip install --quiet $(NVRTC)  # for the tests that compile the CUDA kernel; not on aarch64
 	touch $@
 
 $(VENV)/linters: $(VENV)/python

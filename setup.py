@@ -22,6 +22,6 @@ setup(
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
         "demo": EXAMPLE,
         # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.
-        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", *EXAMPLE, "nvidia-cuda-nvcc-cu12==12.9.*"],
+        "test": ["pytest>=8", "mpmath>=1.3", *EXAMPLE, "nvidia-cuda-nvcc-cu12==12.9.*"],
     },
 )

@@ -19,8 +19,11 @@ if spec is not None and versions:
 string(REPLACE "\n" ";" _tensorflow "${_tensorflow}")
 list(LENGTH _tensorflow _tensorflow_lines)
 if(NOT _tensorflow_result EQUAL 0 OR NOT _tensorflow_lines EQUAL 2)
+  if(LROPS_TENSORFLOW)
+    set(_tensorflow_pin "==${LROPS_TENSORFLOW}.*")
+  endif()
   message(FATAL_ERROR "lrops is built against TensorFlow, and ${Python_EXECUTABLE} has none: "
-                      "run `pip install tensorflow-cpu==${LROPS_TENSORFLOW}.*` there, or build with pip's isolation.")
+                      "run `pip install tensorflow-cpu${_tensorflow_pin}` there, or build with pip's isolation.")
 endif()
 list(GET _tensorflow 0 _tensorflow_dir)
 list(GET _tensorflow 1 TensorFlow_VERSION)

@@ -28,13 +28,14 @@ void Check(const lrops::Hyperparameters& hyperparameters, const lrops::Dtype& dt
   if (!refusal.empty()) throw py::value_error(refusal);
 }
 
-py::array WarmupCosineDecay(const py::array_t<std::int64_t, py::array::c_style>& step, double initial_learning_rate,
+py::array WarmupCosineDecay(const py::array_t<std::int64_t, 0>& strided, double initial_learning_rate,
                             std::int64_t warmup_steps, std::int64_t total_steps, double alpha, std::int64_t hold_steps,
                             double warmup_start, std::int64_t start_step, const std::string& dtype) {
   const lrops::Hyperparameters hyperparameters{initial_learning_rate, warmup_steps, total_steps, alpha, hold_steps,
                                                warmup_start,          start_step};
   const lrops::Dtype& stored = DtypeNamed(dtype);
   Check(hyperparameters, stored);
+  const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> step(strided);  // copied if need be
   const std::vector<py::ssize_t> shape(step.shape(), step.shape() + step.ndim());
   py::array result(py::dtype::from_args(py::str(dtype)), shape);
   void* out = result.mutable_data();
@@ -55,7 +56,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("initial_learning_rate"), py::arg("warmup_steps"), py::arg("total_steps"), py::arg("alpha") = 0.001,
         py::arg("hold_steps") = 0, py::arg("warmup_start") = 0.0, py::arg("start_step") = 0,
         py::arg("dtype") = "float64",
-        "The learning rate at `step`, a C-contiguous int64 array of any shape, as an array of `dtype` of that shape.\n"
+        "The learning rate at `step`, an int64 array of any shape, as an array of `dtype` of that shape.\n"
         "Releases the GIL. The arguments are those of lrops.WarmupCosineDecay. Raises ValueError where they are.");
   m.def(
       "check",
