@@ -17,7 +17,9 @@ SCRIPT = Path(__file__).parent.parent / "examples" / "train_vit.py"
 
 
 def run(folder, *arguments):
-    return subprocess.run([sys.executable, SCRIPT, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=300
+    )
 
 
 def test_the_demo_trains_and_draws(tmp_path):

@@ -55,7 +55,7 @@ def run(script, folder, **environment):
         cwd=folder,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
 

@@ -32,7 +32,7 @@ def run(script, folder, **environment):
     """A Python process that finds what lies in `folder` first."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(folder)} | environment
     return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
 
 
