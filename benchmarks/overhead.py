@@ -12,45 +12,18 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from rates import ALPHA, PEAK, TOTAL, WARMUP, rates
 from tqdm import tqdm
 
 import lrops
 from lrops import reference
 
-PEAK, WARMUP, TOTAL = 1e-3, 1000, 100_000
-BASE = keras.optimizers.schedules.LearningRateSchedule
-
-
-class HandWritten(BASE):
-    """The same curve in TensorFlow's ops, as tutorials give it."""
-
-    def __call__(self, step):
-        step = tf.cast(step, tf.float32)
-        progress = (step - WARMUP) / (TOTAL - WARMUP)
-        cosine = 0.5 * (1.0 + tf.cos(np.pi * tf.minimum(progress, 1.0)))
-        return PEAK * tf.where(step < WARMUP, step / WARMUP, 0.001 + 0.999 * cosine)
-
-    def get_config(self):
-        return {}
-
-
-def rows():
-    """Every rate under comparison: name -> what an optimizer takes as `learning_rate`."""
-    return {
-        "constant": PEAK,
-        "lrops": lrops.WarmupCosineDecay(PEAK, WARMUP, TOTAL),
-        "Keras CosineDecay, warmup": keras.optimizers.schedules.CosineDecay(
-            0.0, TOTAL - WARMUP, 0.001, warmup_target=PEAK, warmup_steps=WARMUP
-        ),
-        "hand-written, tf.where": HandWritten(),
-    }
-
 
 def check_values():
     """All rows must compute the same curve, to float32's error."""
     for step in (0, 1, 500, 1000, 50_000, 99_000, TOTAL, TOTAL + 1):
-        expected = reference.warmup_cosine_decay(step, PEAK, WARMUP, TOTAL)
-        for name, rate in rows().items():
+        expected = reference.warmup_cosine_decay(step, PEAK, WARMUP, TOTAL, ALPHA)
+        for name, rate in rates().items():
             if name != "constant":
                 np.testing.assert_allclose(
                     rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=name
@@ -82,10 +55,9 @@ def compare(functions, rounds, seconds, label):
 def eager(rounds, seconds):
     """One evaluation, eagerly."""
     step = tf.constant(500, tf.int64)
-    schedule = lrops.WarmupCosineDecay(PEAK, WARMUP, TOTAL)
-    op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, schedule._attributes
+    op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, rates()["lrops"]._attributes
     functions = {"the bare generated op": lambda: op(step, **attributes)}
-    functions |= {name: (lambda rate=rate: rate(step)) for name, rate in rows().items() if name != "constant"}
+    functions |= {name: (lambda rate=rate: rate(step)) for name, rate in rates().items() if name != "constant"}
     results = compare(functions, rounds, seconds, "eager")
     bare = results["the bare generated op"][0]
     print("\n| one evaluation, eager | us | +- | of the bare op |\n|---|---|---|---|")
@@ -110,7 +82,7 @@ def training_step(rate, variables, jit_compile):
 
 def optimizer_step(variables, jit_compile, rounds, seconds):
     """A whole AdamW step."""
-    steps = {name: training_step(rate, variables, jit_compile) for name, rate in rows().items()}
+    steps = {name: training_step(rate, variables, jit_compile) for name, rate in rates().items()}
     mode = "XLA" if jit_compile else "graph"
     results = compare({name: step for name, (step, _, _) in steps.items()}, rounds, seconds, f"{mode} {variables}")
     constant, nodes_of_constant = results["constant"][0], steps["constant"][2]

@@ -4,7 +4,10 @@ Used by all tests. It must not know how the installed package computes: a mode i
 """
 
 import dataclasses
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +19,9 @@ from lrops import _native
 INT64 = np.iinfo(np.int64)
 MAX_STEPS = 2**62
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+# Significand bits and the exponent of the smallest subnormal; the largest number, where the curves' peaks go above it.
+PRECISION = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}
+LARGEST = {"float16": 65504.0}
 
 # The greatest distance from the true value, in units in the last place of the output dtype. 0.5 is correct rounding;
 # what is above it is the 2^-59 of the formula, seen from the dtype's precision.
@@ -101,6 +107,25 @@ def random_curves(count, seed=20261123):
 
 
 CURVES = CORNERS | {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+
+
+def held_by(dtype, curves=CURVES):
+    """Those of the curves whose peak `dtype` can hold, by name. The others are refused: see test_arguments.py."""
+    smallest = 2.0 ** PRECISION[dtype][1]
+    largest = LARGEST.get(dtype, np.inf)
+    return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
+
+
+def run_python(*arguments, folder, **environment):
+    """A Python process in `folder`, with these variables added to the environment: what it said and its exit code."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
 
 
 def schedule_of(curve, dtype="float32"):

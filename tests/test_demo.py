@@ -4,26 +4,21 @@ Runs the checkout's script against the installed package. It must not judge what
 """
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+from conftest import run_python
 
 from lrops import reference
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "train_vit.py"
 
 
-def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=300
-    )
-
-
 def test_the_demo_trains_and_draws(tmp_path):
-    result = run(tmp_path, "--total-steps", "20", "--warmup-steps", "8", "--peak", "1e-3", "--output", "a/b.png")
+    result = run_python(
+        SCRIPT, "--total-steps", "20", "--warmup-steps", "8", "--peak", "1e-3", "--output", "a/b.png", folder=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     for name, warmup in (("with", 8), ("without", 0)):
         (line,) = re.findall(rf"^rate +{name} warmup(.*)$", result.stdout, re.MULTILINE)
@@ -37,5 +32,5 @@ def test_the_demo_trains_and_draws(tmp_path):
 
 
 def test_the_demo_explains_itself(tmp_path):
-    result = run(tmp_path, "--help")
+    result = run_python(SCRIPT, "--help", folder=tmp_path)
     assert result.returncode == 0 and "--warmup-steps" in result.stdout and "default: 300" in result.stdout

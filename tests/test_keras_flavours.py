@@ -3,11 +3,8 @@
 It must not know how the class comes by its base classes.
 """
 
-import os
-import subprocess
-import sys
-
 import pytest
+from conftest import run_python
 
 TRAIN = """
 schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
@@ -48,22 +45,10 @@ STARTS = {
 }
 
 
-def run(script, folder, **environment):
-    """A Python process in an empty folder, so that the installed package is what it imports."""
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-
-
 @pytest.mark.parametrize("start", STARTS)
 def test_trains(start, tmp_path):
     imports, environment, keras = STARTS[start]
-    result = run(NUMPY + imports + TRAIN, tmp_path, **environment)
+    result = run_python("-c", NUMPY + imports + TRAIN, folder=tmp_path, **environment)
     assert result.returncode == 0, result.stderr
     assert f"trained with {keras}" in result.stdout.replace("keras.api", "keras").replace("_tf_keras.", "")
 
@@ -79,6 +64,6 @@ def test_a_keras_that_comes_after_the_schedule_is_told_so(tmp_path):
         "weight = tf.Variable(1.0)\n"
         "optimizer.apply_gradients([(tf.constant(1.0), weight)])\n"
     )
-    result = run(script, tmp_path)
+    result = run_python("-c", script, folder=tmp_path)
     assert result.returncode != 0
     assert "import keras (or tf_keras) before you make the schedule" in result.stderr, result.stderr

@@ -5,14 +5,12 @@ how the loader goes about it.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from conftest import run_python
 
 import lrops
 
@@ -28,17 +26,9 @@ def package(tmp_path):
     return copy
 
 
-def run(script, folder, **environment):
-    """A Python process that finds what lies in `folder` first."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(folder)} | environment
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
-    )
-
-
 def refusal(package, script="import lrops"):
     """The last line of what a failing import says, which is what a user reads."""
-    result = run(script, package.parent)
+    result = run_python("-c", script, folder=package.parent, PYTHONPATH=str(package.parent))
     assert result.returncode == 1, result
     return result.stderr.strip().splitlines()[-1]
 
@@ -138,7 +128,7 @@ ORDERS = {
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_xla_works_whichever_came_first(order, tmp_path):
-    result = run(ORDERS[order] + XLA, tmp_path, PYTHONPATH=str(Path(lrops.__file__).parent.parent))
+    result = run_python("-c", ORDERS[order] + XLA, folder=tmp_path)
     assert result.returncode == 0 and "ran" in result.stdout, result.stderr
 
 
@@ -149,8 +139,9 @@ def test_nothing_is_loaded_from_the_working_directory(package, tmp_path):
     for name in ("_lrops_ops.so", "_lrops_xla.so"):
         (elsewhere / name).write_text("not a library")
         (elsewhere / FOLDER / name).write_text("not a library")
-    environment = os.environ | {"PYTHONPATH": str(package.parent), "LD_LIBRARY_PATH": str(elsewhere)}
-    subprocess.run([sys.executable, "-c", "import lrops"], cwd=elsewhere, env=environment, check=True, timeout=300)
+    environment = {"PYTHONPATH": str(package.parent), "LD_LIBRARY_PATH": str(elsewhere)}
+    result = run_python("-c", "import lrops", folder=elsewhere, **environment)
+    assert result.returncode == 0, result.stderr
 
 
 def test_build_info_is_plain():

@@ -14,7 +14,7 @@ import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import pytest
 import toolchain
-from conftest import CURVES, DTYPES, Curve
+from conftest import DTYPES, Curve, held_by
 from toolchain import ROOT, compile_ptx
 
 from lrops import _native, reference
@@ -230,19 +230,9 @@ else:
     assert re.search("libcuda.so.1: cannot open shared object file.*driver of version", errors[1])
 
 
-def _held(dtype):
-    """The curves whose peak `dtype` can hold, by name."""
-    for name, curve in CURVES.items():
-        try:
-            _native.check(**curve.arguments(dtype=dtype))
-        except ValueError:
-            continue
-        yield name, curve
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_kernel_stores_the_bits_of_the_reference(run, tmp_path, dtype):
-    curves = dict(_held(dtype))
+    curves = held_by(dtype)
     assert len(curves) > 50
     np.savez(tmp_path / "steps.npz", **{name: curve.steps() for name, curve in curves.items()})
     (tmp_path / "curves.json").write_text(json.dumps({name: curve.arguments() for name, curve in curves.items()}))
