@@ -1,0 +1,176 @@
+"""`total_steps` against the `optimizer.iterations` that a real `fit` ends with.
+
+It must not compute a number of steps: Keras counts.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lrops import total_steps
+
+X, Y = np.ones((100, 2), "float32"), np.ones((100, 1), "float32")
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    @property
+    def num_batches(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return X[:4], Y[:4]
+
+
+def dataset(rows=100):
+    return tf.data.Dataset.from_tensor_slices((X[:rows], Y[:rows]))
+
+
+def run(x, y=None, steps_per_execution=1, **arguments):
+    """The steps that fit runs, and the optimizer counts."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    model.fit(x, y, verbose=0, **arguments)
+    return int(model.optimizer.iterations)
+
+
+CASES = {
+    "batched": (lambda: dataset().batch(32), {}),
+    "drop_remainder": (lambda: dataset().batch(32, drop_remainder=True), {"epochs": 2}),
+    "repeat_then_batch": (lambda: dataset().repeat(3).batch(32), {"epochs": 2}),
+    "batch_then_repeat": (lambda: dataset().batch(32).repeat(3), {"epochs": 2}),
+    "endless": (lambda: dataset().batch(32).repeat(), {"epochs": 3, "steps_per_epoch": 5}),
+    "asserted": (
+        lambda: dataset().filter(lambda x, y: True).batch(32).apply(tf.data.experimental.assert_cardinality(4)),
+        {"epochs": 2},
+    ),
+    "steps_divide": (lambda: dataset().batch(10), {"epochs": 4, "steps_per_epoch": 5}),
+    "steps_below": (lambda: dataset().batch(10), {"epochs": 7, "steps_per_epoch": 4}),
+    "steps_above": (lambda: dataset().batch(10), {"epochs": 3, "steps_per_epoch": 12}),
+    "py_dataset": (lambda: Batches(7), {"epochs": 3}),
+    "py_dataset_steps": (lambda: Batches(7), {"epochs": 3, "steps_per_epoch": 2}),
+    "py_dataset_endless": (lambda: Batches(None), {"epochs": 3, "steps_per_epoch": 2}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("case", CASES)
+def test_data_made_of_batches(case):
+    make, arguments = CASES[case]
+    assert total_steps(make(), **arguments) == run(make(), **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"batch_size": 50},
+        {"batch_size": 33, "epochs": 3},
+        {"batch_size": 1000},
+        {"validation_split": 0.25, "batch_size": 32, "epochs": 2},
+        {"validation_split": 0.29},
+        {"steps_per_epoch": 7, "epochs": 2},
+        {"steps_per_epoch": 60, "epochs": 2},
+        {"steps_per_epoch": 3, "batch_size": 16, "epochs": 3},
+        {"steps_per_epoch": 9, "validation_split": 0.5},
+    ],
+    ids=str,
+)
+def test_arrays_and_rows(arguments):
+    expected = run(X, Y, **arguments)
+    assert total_steps(X, **arguments) == expected
+    assert total_steps((X, Y), **arguments) == expected
+    assert total_steps({"a": tf.constant(X), "b": Y}, **arguments) == expected
+    assert total_steps(100, **arguments) == total_steps(np.int64(100), **arguments) == expected
+
+
+@pytest.mark.parametrize("executed_at_once", [4, 7])
+def test_steps_per_execution_changes_nothing(executed_at_once):
+    assert run(dataset().batch(10), epochs=2, steps_per_execution=executed_at_once) == total_steps(10, 2, batch_size=1)
+
+
+def test_gradient_accumulation_is_counted_as_the_schedule_sees_it():
+    seen = []
+
+    class Seen(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            tf.py_function(lambda step: seen.append(int(step)), [tf.convert_to_tensor(step)], [])
+            return 0.1
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(Seen(), gradient_accumulation_steps=4), "mse", jit_compile=False)
+    model.fit(X, Y, batch_size=10, epochs=2, verbose=0)
+    assert max(seen) + 1 == total_steps(X, 2, batch_size=10) == 20
+
+
+def test_distributed():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distributed = strategy.experimental_distribute_dataset(dataset().batch(32))
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    model.fit(distributed, epochs=2, verbose=0)
+    assert total_steps(distributed, 2) == model.optimizer.iterations.numpy() == 8
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: dataset().batch(32).repeat(),
+        lambda: dataset().filter(lambda x, y: True).batch(32),
+        lambda: Batches(None),
+        lambda: (pair for pair in [(X, Y)]),
+    ],
+    ids=["endless", "unknown", "endless_py_dataset", "generator"],
+)
+def test_a_length_that_nobody_knows(data):
+    with pytest.raises(ValueError, match="steps_per_epoch.*assert_cardinality"):
+        total_steps(data(), 2)
+    assert total_steps(data(), 2, steps_per_epoch=5) == 10
+
+
+@pytest.mark.parametrize("data", [None, True, 1000.0, "rows", [], [[1.0], [2.0]], np.float32(3), object()], ids=repr)
+def test_what_is_no_data(data):
+    with pytest.raises(TypeError, match="data must be"):
+        total_steps(data)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, "epochs must be an integer.*epochs=1.5", {"epochs": 1.5}),
+        (TypeError, "epochs must be an integer.*epochs=True", {"epochs": True}),
+        (ValueError, "epochs must be at least 1.*epochs=0", {"epochs": 0}),
+        (TypeError, "batch_size must be an integer", {"batch_size": 32.0}),
+        (ValueError, "batch_size must be at least 1", {"batch_size": 0}),
+        (ValueError, "steps_per_epoch must be at least 1", {"steps_per_epoch": -1}),
+        (TypeError, "steps_per_epoch must be an integer", {"steps_per_epoch": 2.0}),
+        (TypeError, "validation_split must be a number", {"validation_split": "0.1"}),
+        (ValueError, r"validation_split must be in \[0, 1\)", {"validation_split": 1.0}),
+        (ValueError, r"validation_split must be in \[0, 1\)", {"validation_split": float("nan")}),
+        (ValueError, "rows on both sides.*0.999 of 100 rows", {"validation_split": 0.999}),
+    ],
+)
+def test_bad_arguments(error, message, arguments):
+    with pytest.raises(error, match=message):
+        total_steps(X, **arguments)
+
+
+def test_arguments_that_the_data_has_no_use_for():
+    with pytest.raises(ValueError, match="batch_size is for arrays.*batch_size=32"):
+        total_steps(dataset().batch(32), batch_size=32)
+    with pytest.raises(ValueError, match="validation_split is for arrays"):
+        total_steps(Batches(3), validation_split=0.1)
+    with pytest.raises(ValueError, match="holds no batch"):
+        total_steps(dataset().take(0).batch(4))
+    with pytest.raises(ValueError, match="holds no batch"):
+        total_steps(np.ones((0, 2)))
+    with pytest.raises(ValueError, match=r"equal numbers of rows.*\[50, 100\]"):
+        total_steps((X, Y[:50]))
+    with pytest.raises(ValueError, match="number of rows, must be at least 1"):
+        total_steps(0)
