@@ -5,10 +5,12 @@ hyper-parameters, which stand beside it: it only sees to it that each argument i
 """
 
 import numbers
-import sys
 import warnings
 
+import numpy as np
+
 from lrops import _native, ops
+from lrops._keras import adopt
 
 _NO_WARMUP = (
     "WarmupCosineDecay without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
@@ -47,23 +49,14 @@ def _warn_without_warmup(_said=[]):  # noqa: B006  (one list for the process, as
         warnings.warn(_NO_WARMUP, UserWarning, stacklevel=3)
 
 
-def adopt_keras():
-    """Makes `WarmupCosineDecay` a schedule to every Keras in the process.
-
-    Keras 3 and tf_keras each test for a base class of their own, and a user may have either or both: the class takes
-    the base of each that is imported when lrops is, or when a schedule is made. `import tensorflow` imports the one
-    that `tf.keras` stands for, so only a second one can come too late; `__call__` has a sentence for that.
-    """
-    for name in ("keras", "tf_keras"):
-        keras = sys.modules.get(name)
-        base = keras and keras.optimizers.schedules.LearningRateSchedule
-        if base and not issubclass(WarmupCosineDecay, base):
-            WarmupCosineDecay.__bases__ += (base,)
-            keras.saving.register_keras_serializable("lrops")(WarmupCosineDecay)
+def _adopt_keras():
+    """Makes `WarmupCosineDecay` a schedule to every Keras in the process; `__call__` tells who imports one too late."""
+    for keras in adopt(WarmupCosineDecay, "optimizers.schedules.LearningRateSchedule"):
+        keras.saving.register_keras_serializable("lrops")(WarmupCosineDecay)
 
 
 class _Schedule:
-    """What `WarmupCosineDecay` derives from before any Keras: Python cannot add bases to a class that has none."""
+    """What `WarmupCosineDecay` derives from before any Keras: see `adopt`."""
 
 
 class WarmupCosineDecay(_Schedule):
@@ -121,7 +114,7 @@ class WarmupCosineDecay(_Schedule):
         dtype="float32",
         name="WarmupCosineDecay",
     ):
-        adopt_keras()
+        _adopt_keras()
         self.initial_learning_rate = _real("initial_learning_rate", initial_learning_rate)
         self.warmup_steps = _integer("warmup_steps", warmup_steps)
         self.total_steps = _integer("total_steps", total_steps)
@@ -169,6 +162,24 @@ class WarmupCosineDecay(_Schedule):
             )
         return ops.warmup_cosine_decay(ops.as_step(step), **self._attributes)
 
+    def on_host(self, step):
+        """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
+
+        >>> import lrops
+        >>> float(lrops.WarmupCosineDecay(1e-3, 1000, 100_000).on_host(500))
+        0.0005000000237487257
+
+        Args:
+            step: Optimizer steps, an int or an array of integers of any shape.
+
+        Returns:
+            A NumPy array of `dtype` and of the shape of `step`, with the bits that `__call__` gives.
+
+        Raises:
+            TypeError: `step` is not of an integer dtype.
+        """
+        return _native.warmup_cosine_decay(np.asarray(step).astype(np.int64, casting="safe"), **self._hyperparameters())
+
     def get_config(self):
         """The constructor's arguments, as plain numbers and strings that JSON holds."""
         return {
@@ -194,4 +205,4 @@ class WarmupCosineDecay(_Schedule):
         return f"lrops.{type(self).__name__}({arguments})"
 
 
-adopt_keras()
+_adopt_keras()

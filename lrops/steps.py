@@ -6,14 +6,16 @@ Called by users, for the `total_steps` of a schedule. It must not know schedules
 import collections.abc
 import math
 import numbers
-import sys
 
 import tensorflow as tf
+
+from lrops._keras import classes
 
 _KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where it is given no batch_size
 
 
-def _count(name, value):
+def as_count(name, value):
+    """`value` as an int, where it is an integer of at least 1."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
     if value < 1:
@@ -58,14 +60,14 @@ def total_steps(data, epochs=1, *, batch_size=None, steps_per_epoch=None, valida
         ValueError: the length is unknown or infinite and there is no `steps_per_epoch`; the data is empty; arrays
             differ in rows; an argument is out of its range, or has no meaning for this data.
     """
-    epochs = _count("epochs", epochs)
+    epochs = as_count("epochs", epochs)
     if steps_per_epoch is not None:
-        steps_per_epoch = _count("steps_per_epoch", steps_per_epoch)
+        steps_per_epoch = as_count("steps_per_epoch", steps_per_epoch)
     rows = _rows(data)
     if rows is not None:
         rows = _training_rows(rows, validation_split)
         if batch_size is not None:
-            batch_size = _count("batch_size", batch_size)
+            batch_size = as_count("batch_size", batch_size)
         elif steps_per_epoch is not None:
             batch_size = math.ceil(rows / steps_per_epoch)
         else:
@@ -102,8 +104,9 @@ def total_steps(data, epochs=1, *, batch_size=None, steps_per_epoch=None, valida
 def _rows(data):
     """The rows of arrays, or None where `data` is made of batches."""
     if isinstance(data, numbers.Integral) and not isinstance(data, bool):
-        return _count("data, as a number of rows,", data)
-    if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *_py_datasets())):
+        return as_count("data, as a number of rows,", data)
+    py_datasets = (base for _, base in classes("utils.Sequence"))  # as Keras 3 still calls PyDataset
+    if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *py_datasets)):
         return None
     shapes = [getattr(array, "shape", None) for array in tf.nest.flatten(data)]
     if not shapes or any(shape is None or len(shape) == 0 for shape in shapes):
@@ -131,13 +134,6 @@ def _training_rows(rows, validation_split):
             f"validation_split={validation_split} of {rows} rows"
         )
     return training
-
-
-def _py_datasets():
-    """The class of datasets written in Python, of each Keras that is imported."""
-    for name, path in (("keras", "PyDataset"), ("tf_keras", "Sequence")):
-        if sys.modules.get(name):
-            yield getattr(sys.modules[name].utils, path)
 
 
 def _batches(data):
