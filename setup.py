@@ -11,7 +11,8 @@ from setuptools import setup
 PYPROJECT = (Path(__file__).parent / "pyproject.toml").read_text()
 VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
 TENSORFLOW = re.search(r'"tensorflow-cpu==(\d+\.\d+)\.\*"', PYPROJECT)[1]
-EXAMPLE = ["matplotlib>=3.8", "scikit-learn>=1.4", "tqdm>=4.66"]
+PLOT = ["matplotlib>=3.8"]
+EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 
 setup(
     cmake_source_dir=".",
@@ -20,6 +21,7 @@ setup(
     extras_require={
         "cpu": [f"tensorflow-cpu=={TENSORFLOW}.*"],
         "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+        "plot": PLOT,
         "demo": EXAMPLE,
         # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.
         "test": ["pytest>=8", "mpmath>=1.3", *EXAMPLE, "nvidia-cuda-nvcc-cu12==12.9.*"],

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from lrops import _native, ops
+from lrops import _native, ops, plotting
 from lrops._keras import adopt
 
 _NO_WARMUP = (
@@ -179,6 +179,26 @@ class WarmupCosineDecay(_Schedule):
             TypeError: `step` is not of an integer dtype.
         """
         return _native.warmup_cosine_decay(np.asarray(step).astype(np.int64, casting="safe"), **self._hyperparameters())
+
+    def plot(self, path=None, ax=None, log=False):
+        """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
+
+        >>> import lrops
+        >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
+
+        Args:
+            path: A file to write, as "rate.png".
+            ax: matplotlib axes to draw on. Without them, a new figure.
+            log: The rate on a logarithmic axis.
+
+        Returns:
+            The matplotlib axes.
+
+        Raises:
+            ImportError: matplotlib is not installed; it comes with `pip install 'lrops[plot]'`.
+            OSError: `path` cannot be written.
+        """
+        return plotting.plot(self, path=path, ax=ax, log=log)
 
     def get_config(self):
         """The constructor's arguments, as plain numbers and strings that JSON holds."""

@@ -12,7 +12,7 @@ import pytest
 
 import lrops
 
-MODULES = [f"lrops.{name}" for name in ("callbacks", "schedules", "steps", "_loader", "reference")]
+MODULES = [f"lrops.{name}" for name in ("callbacks", "plotting", "schedules", "steps", "_loader", "reference")]
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 

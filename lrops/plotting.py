@@ -1,0 +1,178 @@
+"""Draws learning rate curves with matplotlib, which is imported when something is drawn.
+
+Called by `schedule.plot` and `python -m lrops plot`. It must not know TensorFlow: it draws where that cannot load.
+"""
+
+import collections.abc
+import os
+
+import numpy as np
+
+from lrops import _native
+
+# Colours that colour-blind readers tell apart (Okabe and Ito), and a tint for each phase of a lone curve.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_TINTS = {"warmup": "#fdebd3", "hold": "#e6f2e1", "decay": "#e3edf7", "floor": "#efefef"}
+_POINTS = 1500
+
+
+def phases(config):
+    """The phases of a curve, as (name, first step, first step of the next); the floor has no end.
+
+    >>> from lrops import plotting
+    >>> plotting.phases({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 5})
+    [('warmup', 5, 15), ('decay', 15, 105), ('floor', 105, None)]
+
+    Args:
+        config: The arguments of a `WarmupCosineDecay`, complete, as `get_config` gives them.
+
+    Returns:
+        A list of the phases that are not empty. The peak is the first step after warmup.
+    """
+    start = config["start_step"]
+    warm, held = start + config["warmup_steps"], start + config["warmup_steps"] + config["hold_steps"]
+    end = start + config["total_steps"]
+    found = [("warmup", start, warm), ("hold", warm, held), ("decay", held, end), ("floor", end, None)]
+    return [(name, first, last) for name, first, last in found if first != last]
+
+
+def rates(config, steps):
+    """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow."""
+    return _native.warmup_cosine_decay(steps, **{key: value for key, value in config.items() if key != "name"})
+
+
+def plot(*schedules, path=None, ax=None, log=False, labels=None):
+    """Draws one or more schedules over the steps, to a tenth past the end of the longest.
+
+    The phases of a lone curve are marked and named; of several curves each has a line in the legend.
+
+    >>> import lrops
+    >>> from lrops import plotting
+    >>> short, long = (lrops.WarmupCosineDecay(1e-3, 100, total_steps) for total_steps in (1000, 2000))
+    >>> ax = plotting.plot(short, long, labels=["1000 steps", "2000 steps"])
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('step (optimizer updates)', 'learning rate')
+
+    Args:
+        schedules: `WarmupCosineDecay` objects, or mappings as their `get_config` gives.
+        path: A file to write, of a type that matplotlib knows by its ending, as ".png", ".svg" or ".pdf".
+        ax: matplotlib axes to draw on. Without them, a new figure with one.
+        log: The rate on a logarithmic axis, which shows the floor; a rate of 0 is then not drawn.
+        labels: A name for the legend for each schedule; without them, the arguments in which the schedules differ.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message says how to install it.
+        TypeError: a schedule is none.
+        ValueError: no schedule, or not as many labels as schedules.
+        OSError: `path` cannot be written.
+    """
+    configs = [_config(schedule) for schedule in schedules]
+    if not configs:
+        raise ValueError("plot needs at least one schedule. Received: none")
+    if labels is None:
+        labels = _differences(configs)
+    elif len(labels) != len(configs):
+        raise ValueError(f"labels must be one for each of {len(configs)} schedules. Received: {len(labels)} labels")
+    ax = _axes(ax, path)
+    from matplotlib import ticker
+
+    first = min(config["start_step"] for config in configs)
+    end = max(config["start_step"] + config["total_steps"] for config in configs)
+    last = min(end + max(1, (end - first) // 10), 2**63 - 1)
+    ax.set_xlim(first, last)
+    for config, label, colour in zip(configs, labels, _LINES * len(configs), strict=False):
+        steps = _steps(config, first, last)
+        values = rates(config, steps).astype(np.float64)
+        if log:
+            values = np.where(values > 0, values, np.nan)
+        ax.plot(steps, values, color=colour, linewidth=2, label=label, solid_capstyle="round", zorder=3)
+    ax.set_yscale("log" if log else "linear")
+    peak = max(config["initial_learning_rate"] for config in configs)
+    if log:
+        ax.set_ylim(top=2.2 * peak)
+    else:
+        ax.set_ylim(0, 1.12 * peak)
+        ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:.3g}"))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(steps=[1, 2, 5, 10], integer=True))
+    ax.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    ax.set_xlabel("step (optimizer updates)")
+    ax.set_ylabel("learning rate")
+    ax.grid(axis="y", color="#d9d9d9", linewidth=0.6, zorder=1)
+    ax.spines[["top", "right"]].set_visible(False)
+    if len(configs) == 1:
+        _mark_phases(ax, configs[0], first, last)
+    else:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
+    if path is not None:
+        ax.figure.savefig(os.fspath(path), dpi=150)
+    return ax
+
+
+def _axes(ax, path):
+    try:
+        import matplotlib.figure
+        import matplotlib.pyplot
+    except ImportError as error:
+        raise ImportError(
+            "lrops draws with matplotlib, which is not installed: run `pip install 'lrops[plot]'` or "
+            "`pip install matplotlib`."
+        ) from error
+    if ax is not None:
+        return ax
+    # pyplot keeps its figures, to show them: not one that goes to a file.
+    figure = matplotlib.pyplot.figure if path is None else matplotlib.figure.Figure
+    return figure(figsize=(8, 4.2), layout="constrained").subplots()
+
+
+def _config(schedule):
+    if isinstance(schedule, collections.abc.Mapping):
+        return schedule
+    config = schedule.get_config() if hasattr(schedule, "get_config") else {}
+    if "total_steps" not in config:
+        raise TypeError(f"plot draws schedules of lrops. Received: {schedule!r}")
+    return config
+
+
+def _differences(configs):
+    keys = [key for key in configs[0] if key != "name" and len({config[key] for config in configs}) > 1]
+    return [", ".join(f"{key}={config[key]}" for key in keys) for config in configs]
+
+
+def _steps(config, first, last):
+    """Where to evaluate: evenly, and at the corners of the curve with their neighbours."""
+    even = [first + (last - first) * point // _POINTS for point in range(_POINTS + 1)]
+    corners = [corner + near for _, corner, _ in phases(config) for near in (-1, 0, 1)]
+    return np.array(sorted({step for step in even + corners if first <= step <= last}), np.int64)
+
+
+def _mark_phases(ax, config, first, last):
+    """A tint and a name for each phase, and its step and rate for the peak and the floor."""
+    free = 0.0  # the place above the axes, in parts of their width, where no name stands yet
+    for name, begin, end in phases(config):
+        end = last if end is None else end
+        ax.axvspan(begin, end, color=_TINTS[name], linewidth=0, zorder=0)
+        width = 0.0125 * len(name)  # at this size of type, roughly
+        left = max(free, ((begin + end) / 2 - first) / (last - first) - width / 2)
+        ax.text(left, 1.01, name, transform=ax.transAxes, va="bottom", fontsize=9, color="#555555")
+        free = left + width + 0.01
+    marks = {
+        "peak": (config["start_step"] + config["warmup_steps"], {"xytext": (6, 6), "textcoords": "offset points"}),
+        "floor": (config["start_step"] + config["total_steps"], _floor_text(ax)),
+    }
+    for name, (step, place) in marks.items():
+        rate = float(rates(config, np.array(min(step, 2**63 - 1))))
+        if rate == 0 and ax.get_yscale() == "log":
+            continue
+        ax.plot([step], [rate], "o", color=_LINES[0], markersize=5, zorder=4, clip_on=False)
+        ax.annotate(f"{name} {rate:.4g} at step {step:,}", (step, rate), fontsize=9, zorder=5, **place)
+
+
+def _floor_text(ax):
+    """Where the floor's text meets no curve: below it on a logarithmic axis, else well above it."""
+    if ax.get_yscale() == "log":
+        return {"xytext": (-10, -5), "textcoords": "offset points", "ha": "right", "va": "top"}
+    leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8, "shrinkB": 5}
+    return {"xytext": (0.99, 0.45), "textcoords": "axes fraction", "ha": "right", "arrowprops": leader}
