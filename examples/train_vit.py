@@ -89,17 +89,23 @@ def train(name, schedule, options):
             if len(losses) % 20 == 0:
                 progress.set_postfix(loss=f"{losses[-1]:.3f}", learning_rate=f"{rates[-1]:.2e}")
     logits = model(test_images)
-    accuracy = float(np.mean(np.argmax(logits, -1) == test_classes))
-    return {"losses": losses, "rates": rates, "loss": float(loss_of(test_classes, logits)), "accuracy": accuracy}
+    right = np.argmax(logits, -1) == test_classes
+    return {"losses": losses, "rates": rates, "loss": float(loss_of(test_classes, logits)), "right": right}
 
 
 def verdict(runs):
     """What warmup changed, in one sentence, from the numbers."""
-    gain = 100 * (runs[WITH]["accuracy"] - runs[WITHOUT]["accuracy"])
-    margin = 100 * 2 * np.sqrt(0.25 / 360) / 2  # two standard errors of a proportion near 0.9, of 360 test images
-    if abs(gain) <= margin:
-        return f"Warmup made no difference beyond chance: {gain:+.1f} points of accuracy on 360 test images."
-    return f"Warmup {'gained' if gain > 0 else 'lost'} {abs(gain):.1f} points of accuracy on 360 test images."
+    diverged = [name for name, run in runs.items() if not np.isfinite(run["loss"])]
+    if diverged:
+        return f"Training diverged {' and '.join(diverged)}: the test loss is not finite."
+    right, right_without = runs[WITH]["right"], runs[WITHOUT]["right"]
+    gained, lost = np.sum(right & ~right_without), np.sum(~right & right_without)
+    points = 100 * (np.mean(right) - np.mean(right_without))
+    # Only the images that the runs disagree on tell them apart. By chance they would fall as coins do: a difference of
+    # two standard deviations, 2 * sqrt(disagreements), is not rare enough to be called one (McNemar's test).
+    if abs(gained - lost) <= 2 * np.sqrt(gained + lost):
+        return f"Warmup made no difference beyond chance: {points:+.1f} points of accuracy on 360 test images."
+    return f"Warmup {'gained' if gained > lost else 'lost'} {abs(points):.1f} points of accuracy on 360 test images."
 
 
 def smoothed(values, width=25):
@@ -116,12 +122,18 @@ def draw(runs, schedule, path):
     )
     for name, run in runs.items():
         top.plot(run["losses"], color=COLORS[name], alpha=0.2, linewidth=0.8)
-        label = f"{name}: test accuracy {100 * run['accuracy']:.1f} %"
+        label = f"{name}: test accuracy {100 * np.mean(run['right']):.1f} %"
         top.plot(smoothed(run["losses"]), color=COLORS[name], linewidth=2, label=label)
         bottom.plot(run["rates"], color=COLORS[name], linewidth=2, label=name)
+    top.axhline(np.log(10), color="0.4", linestyle=":", linewidth=1.2, label="guessing among ten classes, ln 10")
     top.set_yscale("log")
     top.set_ylabel("training loss (cross entropy, nats)")
-    top.set_title(f"Vision Transformer on handwritten digits, AdamW, peak rate {schedule.initial_learning_rate:g}")
+    figure.suptitle(verdict(runs), fontsize=13, fontweight="bold")
+    top.set_title(
+        f"Vision Transformer on handwritten digits, AdamW, peak rate {schedule.initial_learning_rate:g}; "
+        "thin: each step, thick: mean of 25",
+        fontsize=10,
+    )
     bottom.set_ylabel("learning rate applied (per step)")
     bottom.set_xlabel("optimizer step")
     bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -131,7 +143,6 @@ def draw(runs, schedule, path):
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlim(0, schedule.total_steps)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
@@ -146,10 +157,16 @@ def main():
     parser.add_argument("--output", type=Path, default="demo/vit.png", help="the picture (default: %(default)s)")
     options = parser.parse_args()
 
-    schedules = {
-        WITH: lrops.WarmupCosineDecay(options.peak, options.warmup_steps, options.total_steps),
-        WITHOUT: lrops.WarmupCosineDecay(options.peak, 0, options.total_steps),  # warns: that is its point here
-    }
+    if options.batch_size < 1:
+        parser.error("--batch-size must be at least 1")
+    try:
+        schedules = {
+            WITH: lrops.WarmupCosineDecay(options.peak, options.warmup_steps, options.total_steps),
+            WITHOUT: lrops.WarmupCosineDecay(options.peak, 0, options.total_steps),  # warns: that is its point here
+        }
+    except ValueError as error:  # it names the argument, the rule and the value
+        parser.error(str(error))
+    options.output.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path must not cost a training run
     warmup, total = options.warmup_steps, options.total_steps
     landmarks = {"0": 0, "W/2": warmup // 2, "W": warmup, "T/2": total // 2, "T-1": total - 1, "T": total}
     print(f"\n{'step':>20}" + "".join(f"{name + ' = ' + str(at):>14}" for name, at in landmarks.items()))
@@ -164,7 +181,7 @@ def main():
     print(f"{'':16}{'training loss':>15}{'test loss':>12}{'test accuracy':>16}")
     for name, run in runs.items():
         last = np.mean(run["losses"][-50:])
-        print(f"{name:16}{last:>15.4f}{run['loss']:>12.4f}{100 * run['accuracy']:>14.1f} %")
+        print(f"{name:16}{last:>15.4f}{run['loss']:>12.4f}{100 * np.mean(run['right']):>14.1f} %")
     print(f"\n{verdict(runs)}")
     draw(runs, schedules[WITH], options.output)
     print(f"The picture: {options.output}")
