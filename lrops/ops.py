@@ -1,4 +1,4 @@
-"""The op as a Python function, and the rule of what a step may be.
+"""The op as a Python function, the rule of what a step may be, and the product with a peak that a variable holds.
 
 Called by lrops/schedules.py. It must not know Keras' schedules; the loader below it knows where the op comes from.
 """
@@ -15,6 +15,11 @@ as_dtype = tf.as_dtype
 _INT64 = tf.int64
 
 tf.no_gradient("Lrops>WarmupCosineDecay")  # a step is an integer
+
+
+def dtype_name(value):
+    """The name of the dtype of an array, tensor or variable; a `keras.Variable` has a name for its dtype."""
+    return value.dtype if isinstance(value.dtype, str) else value.dtype.name
 
 
 def as_step(step):
@@ -39,7 +44,7 @@ def as_step(step):
         if array.dtype == object and all(type(value) is int for value in array.flat):
             raise ValueError(f"step must fit in int64. Received: step={step}")
         step, dtype = array, array.dtype
-    name = dtype if isinstance(dtype, str) else dtype.name
+    name = dtype_name(step)
     if name == "int64":
         # Not every keras.Variable is a tf.Tensor to the op's fast path; what is under it is.
         return step.value if isinstance(dtype, str) else step
@@ -49,3 +54,27 @@ def as_step(step):
             f"yourself, tf.cast(step, tf.int64), if that is what you mean. Received: step of dtype {name}"
         )
     return tf.cast(step, tf.int64)
+
+
+def scaled(rate, peak, dtype):
+    """`rate`, of a curve of peak 1 in float64, times the `peak` that a variable holds, rounded to `dtype`.
+
+    The product is rounded to float64 first, and 16-bit dtypes are reached by way of float32, on every path alike.
+    """
+    peak = peak.value if isinstance(peak.dtype, str) else peak  # of a keras.Variable, what is under it
+    product = rate * tf.cast(peak, tf.float64)
+    return tf.cast(product if dtype in ("float32", "float64") else tf.cast(product, tf.float32), dtype)
+
+
+def scaled_on_host(rate, peak, dtype):
+    """`scaled`, of a NumPy array."""
+    product = np.asarray(rate * value_on_host(peak))
+    return (product if dtype in ("float32", "float64") else product.astype(np.float32)).astype(dtype)
+
+
+def value_on_host(peak):
+    """The number that `peak` is, or that the variable holds, as a float. Waits for the variable's device."""
+    if isinstance(peak, float):
+        return peak
+    with tf.init_scope():  # also while a function is traced
+        return float(peak.numpy())

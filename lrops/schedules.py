@@ -25,6 +25,15 @@ def _real(name, value):
     raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
 
 
+def _peak(name, value):
+    """A number, or the variable that holds it as it was given. The variable's number must be good now."""
+    if not callable(getattr(value, "assign", None)):
+        return _real(name, value)
+    if tuple(value.shape) or "float" not in ops.dtype_name(value):
+        raise TypeError(f"{name}, as a variable, must be a floating scalar. Received: {name}={value!r}")
+    return value
+
+
 def _integer(name, value):
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         if -(2**63) <= value < 2**63:
@@ -84,7 +93,10 @@ class WarmupCosineDecay(_Schedule):
     [0.0, 0.0005000000237487257, 0.0010000000474974513, 9.999999974752427e-07]
 
     Args:
-        initial_learning_rate: The peak, a finite number above 0: what Keras' `CosineDecay` calls `warmup_target`.
+        initial_learning_rate: The peak, a finite number above 0: what Keras' `CosineDecay` calls `warmup_target`. Or a
+            floating scalar `tf.Variable` or `keras.Variable` that holds it: assign to it, and the next step takes the
+            new peak, without a new trace. An evaluation is then five nodes, gradients flow to the variable, and its
+            number is what a saved config holds. A checkpoint holds the variable only where you put it there.
         warmup_steps: Steps from the first value to the peak, at least 0. 0 warns.
         total_steps: The step at which the floor is reached, at most 2**62. Unlike Keras' `decay_steps` it counts
             warmup and hold, and it must be greater than both together.
@@ -115,7 +127,7 @@ class WarmupCosineDecay(_Schedule):
         name="WarmupCosineDecay",
     ):
         _adopt_keras()
-        self.initial_learning_rate = _real("initial_learning_rate", initial_learning_rate)
+        self.initial_learning_rate = _peak("initial_learning_rate", initial_learning_rate)
         self.warmup_steps = _integer("warmup_steps", warmup_steps)
         self.total_steps = _integer("total_steps", total_steps)
         self.alpha = _real("alpha", alpha)
@@ -127,19 +139,26 @@ class WarmupCosineDecay(_Schedule):
             raise TypeError(f"name must be a string. Received: name={name!r}")
         self.name = name
         _native.check(**self._hyperparameters())
+        self._tunable = not isinstance(self.initial_learning_rate, float)
         if self.warmup_steps == 0:
             _warn_without_warmup()
         # TensorFlow has no double attribute: decimal strings read back exactly, and can be read in a saved graph.
         self._attributes = {
-            key: repr(value) if isinstance(value, float) else value for key, value in self._hyperparameters().items()
+            key: repr(value) if isinstance(value, float) else value for key, value in self._evaluated().items()
         }
-        self._attributes["dtype"] = ops.as_dtype(self.dtype)  # a mere name would leave the eager fast path
+        dtype = self._attributes["dtype"]
+        self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
         self._attributes["name"] = name
 
     def _hyperparameters(self):
         config = self.get_config()
         del config["name"]
         return config
+
+    def _evaluated(self):
+        """The hyper-parameters of what the formula evaluates: where the peak is a variable, the curve of peak 1."""
+        of_one = {"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {}
+        return self._hyperparameters() | of_one
 
     def __call__(self, step=None):
         """The learning rate at `step`.
@@ -160,10 +179,13 @@ class WarmupCosineDecay(_Schedule):
                 "WarmupCosineDecay was called without a step. Where an optimizer did so, its Keras was imported after "
                 "the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
-        return ops.warmup_cosine_decay(ops.as_step(step), **self._attributes)
+        rate = ops.warmup_cosine_decay(ops.as_step(step), **self._attributes)
+        return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def on_host(self, step):
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
+
+        A peak in a variable is read from its device, which is waited for.
 
         >>> import lrops
         >>> float(lrops.WarmupCosineDecay(1e-3, 1000, 100_000).on_host(500))
@@ -178,7 +200,9 @@ class WarmupCosineDecay(_Schedule):
         Raises:
             TypeError: `step` is not of an integer dtype.
         """
-        return _native.warmup_cosine_decay(np.asarray(step).astype(np.int64, casting="safe"), **self._hyperparameters())
+        steps = np.asarray(step).astype(np.int64, casting="safe")
+        rate = _native.warmup_cosine_decay(steps, **self._evaluated())
+        return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def plot(self, path=None, ax=None, log=False):
         """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
@@ -201,9 +225,9 @@ class WarmupCosineDecay(_Schedule):
         return plotting.plot(self, path=path, ax=ax, log=log)
 
     def get_config(self):
-        """The constructor's arguments, as plain numbers and strings that JSON holds."""
+        """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number."""
         return {
-            "initial_learning_rate": self.initial_learning_rate,
+            "initial_learning_rate": ops.value_on_host(self.initial_learning_rate),
             "warmup_steps": self.warmup_steps,
             "total_steps": self.total_steps,
             "alpha": self.alpha,

@@ -1,0 +1,147 @@
+"""A peak that a variable holds: assigning it changes the next rate, on every path, without a new trace.
+
+It must not know how the product with the peak is formed.
+"""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import DTYPES, Curve, run_python
+
+import lrops
+from lrops import reference
+
+CURVE = Curve(warmup_steps=8, total_steps=40)
+STEPS = np.arange(50)
+PEAKS = (3e-3, 1e-3, 7.7e-4)
+VARIABLES = {
+    "tf": lambda value: tf.Variable(value),
+    "tf_float64": lambda value: tf.Variable(value, dtype=tf.float64),
+    "keras": lambda value: keras.Variable(value),
+}
+
+
+def schedule_with(peak, **arguments):
+    return lrops.WarmupCosineDecay(**CURVE.arguments(initial_learning_rate=peak, **arguments))
+
+
+def expected(peak, dtype="float32"):
+    return reference.warmup_cosine_decay(
+        STEPS, **CURVE.arguments(initial_learning_rate=float(peak.numpy()), dtype=dtype)
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [None, False, True], ids=["eager", "graph", "xla"])
+@pytest.mark.parametrize("kind", VARIABLES)
+def test_an_assignment_changes_the_next_rate(kind, jit_compile):
+    peak = VARIABLES[kind](PEAKS[0])
+    schedule = schedule_with(peak)
+    call = schedule if jit_compile is None else tf.function(schedule.__call__, jit_compile=jit_compile)
+    for value in PEAKS:
+        peak.assign(value)
+        rates = call(tf.constant(STEPS))
+        np.testing.assert_array_equal(rates, expected(peak))
+        np.testing.assert_array_equal(schedule.on_host(STEPS), expected(peak))
+    assert jit_compile is None or call.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_has_the_bits_of_the_host(dtype):
+    peak = tf.Variable(PEAKS[0])
+    schedule = schedule_with(peak, dtype=dtype)
+    eager = schedule(STEPS).numpy()
+    assert eager.dtype == schedule.on_host(STEPS).dtype == np.dtype(dtype)
+    for rates in (eager, tf.function(schedule.__call__, jit_compile=True)(tf.constant(STEPS)).numpy()):
+        assert rates.tobytes() == schedule.on_host(STEPS).tobytes()
+    if dtype == "float64":  # two roundings, where the reference has one
+        np.testing.assert_allclose(eager, expected(peak, dtype), rtol=4.5e-16)
+    else:  # and here the second hardly ever shows
+        assert (eager == expected(peak, dtype)).mean() > 0.95
+
+
+def test_gradients_flow_to_the_peak():
+    peak = tf.Variable(1e-3)
+    schedule = schedule_with(peak)
+    with tf.GradientTape() as tape:
+        rate = schedule(tf.constant(20))
+    ratio = reference.warmup_cosine_decay(20, **CURVE.arguments(initial_learning_rate=1.0))
+    np.testing.assert_allclose(tape.gradient(rate, peak), ratio, rtol=1e-6)
+
+
+def test_a_saved_config_holds_its_value():
+    peak = keras.Variable(0.25)
+    schedule = schedule_with(peak)
+    peak.assign(0.125)
+    config = json.loads(json.dumps(schedule.get_config()))
+    assert config["initial_learning_rate"] == 0.125
+    assert lrops.WarmupCosineDecay.from_config(config).initial_learning_rate == 0.125
+
+
+def test_a_model_trains_with_it(tmp_path):
+    peak = tf.Variable(0.01)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(schedule_with(peak)), "mse")
+
+    class Halve(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            peak.assign(peak / 2)
+
+    logger = lrops.LearningRateLogger()
+    rows = np.ones((8, 1), "float32")
+    history = model.fit(rows, rows, batch_size=1, epochs=3, verbose=0, callbacks=[logger, Halve()])
+    ratios = reference.warmup_cosine_decay(STEPS, **CURVE.arguments(initial_learning_rate=1.0))[[7, 15, 23]]
+    np.testing.assert_allclose(history.history["learning_rate"], ratios * [0.01, 0.005, 0.0025], rtol=1e-6)
+    model.save(tmp_path / "model.keras")
+    schedule = keras.saving.load_model(tmp_path / "model.keras").optimizer._learning_rate
+    assert schedule.initial_learning_rate == peak.numpy()
+
+
+@pytest.mark.parametrize(
+    ("peak", "error", "said"),
+    [
+        (lambda: tf.Variable([1.0, 2.0]), TypeError, "floating scalar"),
+        (lambda: tf.Variable(1), TypeError, "floating scalar"),
+        (lambda: tf.Variable(0.0), ValueError, "initial_learning_rate=0"),
+        (lambda: tf.Variable(float("nan")), ValueError, "initial_learning_rate=nan"),
+        (lambda: tf.constant(1.0), TypeError, "must be a number"),
+    ],
+)
+def test_what_is_refused(peak, error, said):
+    with pytest.raises(error, match=said):
+        schedule_with(peak())
+
+
+MIRRORED = """
+import numpy as np, tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, lrops
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for make in (tf.Variable, keras.Variable):
+    with strategy.scope():
+        peak = make(0.5)
+        schedule = lrops.WarmupCosineDecay(peak, 8, 40)
+        optimizer = keras.optimizers.SGD(schedule)
+        weight = keras.Variable(0.0)
+        optimizer.build([weight])
+    rates = []
+    @tf.function
+    def step():
+        def replica():
+            optimizer.apply([tf.ones([])])
+            return schedule(tf.constant(4, tf.int64))
+        return strategy.experimental_local_results(strategy.run(replica))
+    for value in (0.5, 0.25):
+        peak.assign(value)
+        assert [float(rate) for rate in step()] == [value / 2] * 2
+    assert step.experimental_get_tracing_count() == 1
+print("followed")
+"""
+
+
+def test_under_a_mirrored_strategy(tmp_path):
+    result = run_python("-c", MIRRORED, folder=tmp_path)
+    assert result.returncode == 0 and "followed" in result.stdout, result.stderr
