@@ -7,14 +7,25 @@ import numpy as np
 import tensorflow as tf
 
 from lrops._loader import load_ops
+from lrops._tracing import evaluated_once
 
-# The generated wrapper. `step` must be int64; the attributes are those of cc/ops/warmup_cosine_ops.cc.
-warmup_cosine_decay = load_ops().lrops_warmup_cosine_decay
+_warmup_cosine_decay = load_ops().lrops_warmup_cosine_decay  # the generated wrapper
 
 as_dtype = tf.as_dtype
 _INT64 = tf.int64
 
 tf.no_gradient("Lrops>WarmupCosineDecay")  # a step is an integer
+
+
+def warmup_cosine_decay(step, attributes):
+    """The op at `step`, what `as_step` gives. The attributes are those of cc/ops/warmup_cosine_ops.cc.
+
+    In a function, evaluations of a variable that cannot have changed in between are one, where `attributes` is the
+    same dict.
+    """
+    if tf.executing_eagerly() or not hasattr(step, "handle"):
+        return _warmup_cosine_decay(step, **attributes)
+    return evaluated_once(_warmup_cosine_decay, step, attributes)
 
 
 def dtype_name(value):

@@ -179,7 +179,7 @@ class WarmupCosineDecay(_Schedule):
                 "WarmupCosineDecay was called without a step. Where an optimizer did so, its Keras was imported after "
                 "the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
-        rate = ops.warmup_cosine_decay(ops.as_step(step), **self._attributes)
+        rate = ops.warmup_cosine_decay(ops.as_step(step), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def on_host(self, step):
