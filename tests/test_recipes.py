@@ -62,6 +62,24 @@ def check_batch_size(names):
     assert [float(schedule(step)) for step in (0, 5 * 8)] == pytest.approx([0.01, 0.04])
 
 
+def check_batch_size_midway(names):
+    schedule = names["schedule"]
+    assert iterations(names) == schedule.total_steps == 5 * 32 + 15 * 8
+    assert float(schedule(32)) == pytest.approx(0.04)
+    assert names["model"].optimizer.learning_rate == schedule(280)
+
+
+def check_plateau(names):
+    assert iterations(names) == names["schedule"].total_steps
+    names["peak"].assign(1.0)
+    plateau = names["ReducePeakOnPlateau"](names["peak"], factor=0.25, patience=2)
+    peaks = []
+    for loss in (3.0, 2.0, 2.0, 2.5, 2.0, 1.0, 1.0, 1.0):
+        plateau.on_epoch_end(0, {"val_loss": loss})
+        peaks.append(float(names["schedule"](32)))
+    assert peaks == [1, 1, 1, 0.25, 0.25, 0.25, 0.25, 0.0625]
+
+
 def check_weight_decay(names):
     schedule, factor = names["schedule"], names["ScheduledAdamW"].fall
     names["model"].save("model.keras")
@@ -85,6 +103,8 @@ CHECKS = {
     "Train longer after the end": check_longer,
     "Accumulate gradients": check_accumulate,
     "Another batch size, or more replicas": check_batch_size,
+    "Another batch size in the middle of a run": check_batch_size_midway,
+    "Lower the peak when the loss stalls": check_plateau,
     "A weight decay with a curve of its own": check_weight_decay,
 }
 
