@@ -90,6 +90,13 @@ def test_how_far_transformers_climbs_after_the_end():
     assert round(old(1100) / PEAK, 2) == 0.03
 
 
+def test_the_restart_that_comes_early_in_keras():
+    early = 1000 * (2**12 - 1) - 1
+    old = keras.optimizers.schedules.CosineDecayRestarts(1.0, 1000, t_mul=2.0)
+    new = lrops.WarmupCosineRestarts(1.0, warmup_steps=0, first_decay_steps=1000, t_mul=2.0, m_mul=1.0, alpha=0.0)
+    assert [round(float(rate), 3) for rate in (old(early), new(early), new(early + 1))] == [1, 0, 1]
+
+
 # Rates at the last step of an overlapping warmup and at the next one, and the highest, in parts of the peak.
 OVERLAPPING = {
     "timm": (
