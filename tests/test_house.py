@@ -16,7 +16,19 @@ PYTHON = sorted(
 )
 
 # Down the flow: a module may import only what stands after it.
-FLOW = ["__main__", "__init__", "callbacks", "steps", "schedules", "plotting", "_keras", "ops", "_tracing", "_loader"]
+FLOW = [
+    "__main__",
+    "__init__",
+    "benchmark",
+    "callbacks",
+    "steps",
+    "schedules",
+    "plotting",
+    "_keras",
+    "ops",
+    "_tracing",
+    "_loader",
+]
 FLOW += ["_native", "reference"]
 # Only tests, benchmarks and the doctor compare with the reference.
 REFERENCE_USERS = {"__main__"}
