@@ -36,6 +36,27 @@ def phases(config):
     return [(name, first, last) for name, first, last in found if first != last]
 
 
+def landmarks(config):
+    """The steps that show a curve, as (name, step), each once.
+
+    >>> from lrops import plotting
+    >>> plotting.landmarks({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 0})
+    ... # doctest: +NORMALIZE_WHITESPACE
+    [('start', 0), ('middle of warmup', 5), ('peak', 10), ('middle of decay', 55), ('last before the floor', 99),
+     ('floor', 100)]
+    """
+    found = {}
+    for name, first, last in phases(config):
+        found[first] = {"warmup": "start", "hold": "peak", "decay": "end of hold", "floor": "floor"}[name]
+        if name == "decay" and not config["hold_steps"]:
+            found[first] = "peak"
+        if name in ("warmup", "decay"):
+            found[(first + last) // 2] = f"middle of {name}"
+        if name == "decay":
+            found[last - 1] = "last before the floor"
+    return [(found[step], step) for step in sorted(found)]
+
+
 def rates(config, steps):
     """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow."""
     return _native.warmup_cosine_decay(steps, **{key: value for key, value in config.items() if key != "name"})
