@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
@@ -202,10 +203,11 @@ def _driver():
 
 
 def examine_here():
-    """Runs the checks in this process and prints each as a line of JSON, its name before it begins."""
+    """Runs the checks in this process and prints each as a line of JSON."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what TensorFlow or another library prints is no answer
     results = {}
     for name, (check, needs) in _CHECKS.items():
-        print(json.dumps({"begins": name}), flush=True)
         missing = [need for need in needs if results[need] != _OK]
         try:
             status, says = (_SKIPPED, f"needs {missing[0]}") if missing else (_OK, check())
@@ -214,30 +216,31 @@ def examine_here():
         except Exception as error:  # whatever it is, it is a finding
             status, says = _FAILED, str(error) or type(error).__name__
         results[name] = status
-        print(json.dumps({"name": name, "status": status, "says": says}), flush=True)
+        print(json.dumps({"name": name, "status": status, "says": says}), file=answers, flush=True)
 
 
 def examine():
     """The checks, one after the other, as dicts with name, status and says."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
-    command = [sys.executable, "-m", "lrops", "doctor", "--here"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
-    ) as process:
-        begun = None
-        for line in process.stdout:
-            try:
-                finding = json.loads(line)
-            except ValueError:  # something that a library printed
-                continue
-            begun = finding.get("begins")
-            if not begun:
-                yield finding
-        errors = process.stderr.read().strip().splitlines()
-    if begun or process.returncode:
-        ended = f"by signal {-process.returncode}" if process.returncode < 0 else f"with code {process.returncode}"
-        says = f"the process ended {ended}. {errors[-1] if errors else ''}"
-        yield {"name": begun or "doctor", "status": _FAILED, "says": says.strip()}
+    command = [sys.executable, *sys.orig_argv[1:], "--here"]  # with Python's own options: they say where lrops is
+    left = list(_CHECKS)
+    # A file for what is said besides: a pipe that nobody reads yet would hold the process up once it is full.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+        ) as process:
+            for line in process.stdout:
+                yield json.loads(line)
+                del left[0]
+        if not left and not process.returncode:
+            return
+        errors.seek(0)
+        last = errors.read().strip().rpartition("\n")[2]
+    broken, *rest = left or ["end"]
+    ended = f"by signal {-process.returncode}" if process.returncode < 0 else f"with code {process.returncode}"
+    yield {"name": broken, "status": _FAILED, "says": f"the process ended {ended}. {last}".strip()}
+    for name in rest:
+        yield {"name": name, "status": _SKIPPED, "says": f"needs {broken}"}
 
 
 def main(as_json=False):

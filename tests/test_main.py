@@ -74,7 +74,19 @@ def test_a_process_that_dies_is_a_finding(package):
     (package.parent / "tensorflow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     result = lrops("doctor", "--json", folder=package.parent, package=package)
     assert result.returncode == 1
-    assert findings(result)["TensorFlow"] == ("failed", f"the process ended by signal {signal.SIGSEGV.value}.")
+    found = findings(result)
+    assert found["TensorFlow"] == ("failed", f"the process ended by signal {signal.SIGSEGV.value}.")
+    assert found["op"] == found["GPU, XLA"] == ("skipped", "needs TensorFlow")
+
+
+def test_what_libraries_print_is_no_finding(package):
+    """More than a pipe holds, to either stream, and a line that is JSON."""
+    fake_tensorflow(package, "2.99.0")
+    with (package.parent / "tensorflow" / "__init__.py").open("a") as fake:
+        fake.write("import os, sys\nprint(1)\nfor stream in sys.stdout, sys.stderr:\n    stream.write('x' * 10**6)\n")
+        fake.write("os.system('echo 2')\n")
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    assert "found TensorFlow 2.99.0" in findings(result)["TensorFlow"][1]
 
 
 def test_a_keras_without_tensorflow(tmp_path):
