@@ -97,7 +97,8 @@ def test_a_keras_without_tensorflow(tmp_path):
 
 
 def test_the_table_needs_no_tensorflow(package):
-    (package.parent / "tensorflow.py").write_text("raise ImportError\n")
+    for module in ("tensorflow", "ml_dtypes"):  # the one brings the other
+        (package.parent / f"{module}.py").write_text("raise ModuleNotFoundError\n")
     steps = [0, 1, 999, 54_321, 2**62]
     result = lrops(
         "table", *CURVE, "--alpha", "0.25", "--steps", *map(str, steps), folder=package.parent, package=package
@@ -122,6 +123,14 @@ def test_the_table_shows_the_landmarks(tmp_path):
     ]
 
 
+def test_a_landmark_past_int64_is_left_out(tmp_path):
+    longest = ["--start-step", str(2**62), "--total-steps", str(2**62)]
+    result = lrops("table", *CURVE, *longest, folder=tmp_path)
+    assert result.stdout.splitlines()[-1].split() == ["last", "before", "the", "floor", f"{2**63 - 1:,}", "1e-06"], (
+        result
+    )
+
+
 def test_the_plot_needs_no_tensorflow(package):
     (package.parent / "tensorflow.py").write_text("raise ImportError\n")
     path = package.parent / "rate.png"
@@ -137,12 +146,36 @@ def test_the_plot_needs_no_tensorflow(package):
         (["table", *CURVE, "--dtype", "int8"], 2, "error: dtype must be"),
         (["table", *CURVE, "--steps", str(2**64)], 2, "error: steps must fit in 64 bits"),
         (["table", *CURVE, "--warmup-steps", str(2**64)], 2, "must fit in 64 bits"),
+        (["table", *CURVE, "--warmup-steps", "1.5"], 2, "invalid int value: '1.5'"),
         (["plot", *CURVE, "--output", "no/such/folder.png"], 1, "No such file or directory"),
+        (["plot", *CURVE, "--output", "rate.docx"], 2, "error: Format 'docx' is not supported"),
     ],
 )
 def test_what_is_refused(tmp_path, arguments, code, said):
     result = lrops(*arguments, folder=tmp_path)
     assert result.returncode == code and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("matplotlib", ["plot", *CURVE], "pip install 'lrops[plot]'"),
+        ("ml_dtypes", ["table", *CURVE, "--dtype", "bfloat16"], "pip install ml_dtypes"),
+        ("tensorflow", ["bench"], "none is installed: run `pip install 'lrops[cpu]'"),
+    ],
+)
+def test_what_is_not_installed(package, module, arguments, said):
+    (package.parent / f"{module}.py").write_text(f"raise ModuleNotFoundError('no', name={module!r})\n")
+    result = lrops(*arguments, folder=package.parent, package=package)
+    assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("command", ["table", "plot"])
+def test_a_module_that_was_cut_short(package, command):
+    (path,) = package.glob("_native*")
+    os.truncate(path, 4096)
+    result = lrops(command, *CURVE, folder=package.parent, package=package)
+    assert result.returncode == 1 and result.stderr.startswith(f"lrops cannot load its library {path}"), result
 
 
 def test_the_benchmark_runs(tmp_path):
