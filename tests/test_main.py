@@ -261,6 +261,14 @@ def test_the_benchmark_runs(tmp_path):
     assert all(float(row[1]) > 0 for row in rows)
 
 
+def test_only_the_command_itself_defers_loading(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").write_text("import lrops\nprint(lrops.WarmupCosineDecay.__name__)\n")
+    (tmp_path / "training" / "__main__.py").write_text("")
+    result = run_python("-m", "training", "--project", "lrops", folder=tmp_path)
+    assert result.stdout == "WarmupCosineDecay\n", result.stderr
+
+
 def test_help_without_a_command(tmp_path):
     result = lrops(folder=tmp_path)
     assert result.returncode == 0 and all(word in result.stdout for word in ("doctor", "table", "plot", "bench"))
