@@ -33,9 +33,9 @@ def check_python():
 
 def check_module():
     """The compiled module, which needs no TensorFlow: what was built, and the libraries that stand beside it."""
-    from lrops import _loader
+    from lrops import _loader, _native
 
-    folder = os.path.dirname(_loader.__file__)
+    folder = os.path.dirname(_native.__file__)
     return _loader.build_info | {"libraries_for": _loader.supported_tensorflow(), "folder": folder}
 
 
