@@ -45,7 +45,8 @@ def supported_tensorflow() -> list[str]:
     return [f"{major}.{minor}" for major, minor in minors]
 
 
-def _import_tensorflow():
+def import_tensorflow():
+    """TensorFlow, where this installation carries libraries for it; ImportError with the cure where not."""
     carried = supported_tensorflow()
     if not carried:
         raise ImportError(f"lrops was installed without its libraries in {_PACKAGE}: {_REINSTALL}.")
@@ -99,7 +100,7 @@ def load_ops():
     >>> lrops.load_ops().lrops_warmup_cosine_decay.__name__
     'lrops_warmup_cosine_decay'
     """
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
     modules = {}
     for name, path in library_paths(tf.__version__).items():
         if not os.path.isfile(path):
@@ -110,12 +111,13 @@ def load_ops():
         except (tf.errors.OpError, OSError) as error:
             raise ImportError(
                 f"lrops cannot load its library {path} into TensorFlow {tf.__version__} "
-                f"({_distributions()}): {getattr(error, 'message', error)}. It was built elsewhere: {_REINSTALL}."
+                f"({distributions()}): {getattr(error, 'message', error)}. It was built elsewhere: {_REINSTALL}."
             ) from error
     return modules["ops"]
 
 
-def _distributions() -> str:
+def distributions() -> str:
+    """The TensorFlow that pip installed, as "tensorflow-cpu 2.21.0"."""
     names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
     found = []
     for name in names:
