@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import re
 import struct
 
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
@@ -83,6 +84,19 @@ def library_paths(version: str) -> dict[str, str]:
     return {name: os.path.join(folder, f"_lrops_{name}.so") for name in ("ops", "xla")}
 
 
+def _check_only(path: str) -> None:
+    """Refuses a second copy of a library: to register the same op with XLA again ends the process."""
+    path = os.path.realpath(path)
+    with open("/proc/self/maps") as maps:  # which marks a file that was replaced as deleted
+        loaded = {fields[5].strip() for line in maps if len(fields := line.split(maxsplit=5)) == 6}
+    for other in loaded - {path}:
+        if re.fullmatch(rf".*/{re.escape(os.path.basename(path))}( \(deleted\))?", other):
+            raise ImportError(
+                f"lrops is already loaded in this process, from {other}, and cannot be loaded again, from {path}, as "
+                "after an update or from another folder. Start Python anew."
+            )
+
+
 @functools.cache
 def load_ops():
     """Loads the op `Lrops>WarmupCosineDecay` and its kernels into TensorFlow; `import lrops` does it already.
@@ -106,6 +120,7 @@ def load_ops():
         if not os.path.isfile(path):
             raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
         _check_whole(path)
+        _check_only(path)
         try:
             modules[name] = tf.load_op_library(path)
         except (tf.errors.OpError, OSError) as error:
