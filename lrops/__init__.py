@@ -8,11 +8,11 @@ import sys
 
 from lrops._loader import build_info, load_ops
 
-__all__ = ["LearningRateLogger", "WarmupCosineDecay", "build_info", "load_ops", "total_steps"]
+__all__ = ["LearningRateLogger", "WarmupCosineDecay", "WarmupCosineRestarts", "build_info", "load_ops", "total_steps"]
 __version__ = build_info["version"]
 
 if not (sys.argv[:1] == ["-m"] and "lrops" in sys.orig_argv):
     load_ops()
     from lrops.callbacks import LearningRateLogger
-    from lrops.schedules import WarmupCosineDecay
+    from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts
     from lrops.steps import total_steps

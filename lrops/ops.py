@@ -1,4 +1,4 @@
-"""The op as a Python function, the rule of what a step may be, and the product with a peak that a variable holds.
+"""The ops as Python functions, the rule of what a step may be, and the product with a peak that a variable holds.
 
 Called by lrops/schedules.py. It must not know Keras' schedules; the loader below it knows where the op comes from.
 """
@@ -8,13 +8,21 @@ import tensorflow as tf
 
 from lrops._loader import load_ops
 
-# The generated wrapper. `step` must be int64; the attributes are those of cc/ops/warmup_cosine_ops.cc.
+# The generated wrappers. `step` must be int64; the attributes are those of cc/ops/warmup_cosine_ops.cc.
 warmup_cosine_decay = load_ops().lrops_warmup_cosine_decay
+warmup_cosine_restarts = load_ops().lrops_warmup_cosine_restarts
 
 as_dtype = tf.as_dtype
 _INT64 = tf.int64
 
-tf.no_gradient("Lrops>WarmupCosineDecay")  # a step is an integer
+for _name in ("Lrops>WarmupCosineDecay", "Lrops>WarmupCosineRestarts"):
+    tf.no_gradient(_name)  # a step is an integer
+
+
+def as_attribute(value):
+    """A hyper-parameter as the ops take it: a real as the decimal string that reads back exactly, None as 0."""
+    # TensorFlow has no double attribute; and a string can be read in a saved graph.
+    return repr(value) if isinstance(value, float) else 0 if value is None else value
 
 
 def dtype_name(value):
