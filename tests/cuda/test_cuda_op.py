@@ -36,9 +36,10 @@ def _registered_kernels(op):
     return kernels
 
 
-def test_the_library_registers_a_gpu_kernel():
+@pytest.mark.parametrize("op", ["Lrops>WarmupCosineDecay", "Lrops>WarmupCosineRestarts"])
+def test_the_library_registers_a_gpu_kernel(op):
     toolchain.needs_cuda_build()
-    kernels = _registered_kernels("Lrops>WarmupCosineDecay")
+    kernels = _registered_kernels(op)
     # In a KernelDef, field 2, the device, is a string: its tag, its length, its text.
     assert b"\x12\x03GPU" in kernels
     assert b"\x12\x03CPU" in kernels
