@@ -93,12 +93,14 @@ inline bool AllAlike(const Restarts& h) { return h.t_mul == 1 && h.m_mul == 1; }
 // How many of such cycles end by step 2^62.
 inline std::int64_t FittingAlike(const Restarts& h) { return (kMaxSteps - h.warmup_steps) / h.first_decay_steps; }
 
+}  // namespace internal
+
 // The first step of each cycle and the end of the last: as many cycles as were asked for and end by step 2^62, and no
 // more than one more than a table holds.
 inline std::vector<u64> CycleStarts(const Restarts& h) {
   std::vector<u64> starts{static_cast<u64>(h.warmup_steps)};
   const std::int64_t count = std::min<std::int64_t>(h.cycles.value_or(kTable + 1), kTable + 1);
-  ExactProduct length(h.first_decay_steps);
+  internal::ExactProduct length(h.first_decay_steps);
   for (std::int64_t cycle = 0; cycle < count; ++cycle, length.Multiply(h.t_mul)) {
     const u64 end = starts.back() + static_cast<u64>(length.Nearest());
     if (end > static_cast<u64>(kMaxSteps)) break;
@@ -106,8 +108,6 @@ inline std::vector<u64> CycleStarts(const Restarts& h) {
   }
   return starts;
 }
-
-}  // namespace internal
 
 // Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
 inline std::string Refusal(const Restarts& h, const Dtype& dtype) {
@@ -135,8 +135,7 @@ inline std::string Refusal(const Restarts& h, const Dtype& dtype) {
   if (!alike && h.cycles.value_or(1) > most) {
     return "cycles must be at most " + Text(most) + ", unless t_mul=1 and m_mul=1." + received;
   }
-  const std::int64_t fitting =
-      alike ? internal::FittingAlike(h) : static_cast<std::int64_t>(internal::CycleStarts(h).size()) - 1;
+  const std::int64_t fitting = alike ? internal::FittingAlike(h) : static_cast<std::int64_t>(CycleStarts(h).size()) - 1;
   if (h.cycles.value_or(1) > fitting) {
     return "the last cycle must end at most 2^62 steps after start_step, and " + Text(fitting) + " of them " +
            (fitting == 1 ? "does." : "do.") + received + ", warmup_steps=" + Text(h.warmup_steps);
@@ -157,10 +156,10 @@ inline RestartsCurve MakeCurve(const Restarts& h) {
   if (internal::AllAlike(h)) {
     Restarts one = h;
     one.cycles = 1;
-    starts = internal::CycleStarts(one);
+    starts = CycleStarts(one);
     curve.repeats = static_cast<u64>(h.cycles.value_or(internal::FittingAlike(h)));
   } else {
-    starts = internal::CycleStarts(h);
+    starts = CycleStarts(h);
     curve.repeats = 1;
   }
   curve.count = starts.size() - 1;

@@ -26,13 +26,18 @@ const lrops::Dtype& DtypeNamed(const std::string& name) {
   return *dtype;
 }
 
+template <class H>
+void Check(const H& hyperparameters, const lrops::Dtype& dtype) {
+  const std::string refusal = Refusal(hyperparameters, dtype);
+  if (!refusal.empty()) throw py::value_error(refusal);
+}
+
 // The rates of a curve, of type Decay or Restarts, after its rules were checked.
 template <class H>
 py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const H& hyperparameters,
                         const std::string& dtype) {
   const lrops::Dtype& stored = DtypeNamed(dtype);
-  const std::string refusal = Refusal(hyperparameters, stored);
-  if (!refusal.empty()) throw py::value_error(refusal);
+  Check(hyperparameters, stored);
   const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> step(strided);  // copied if need be
   const std::vector<py::ssize_t> shape(step.shape(), step.shape() + step.ndim());
   py::array result(py::dtype::from_args(py::str(dtype)), shape);
@@ -80,6 +85,17 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       py::arg("first_decay_steps"), py::arg("t_mul") = 2.0, py::arg("m_mul") = 1.0, py::arg("alpha") = 0.001,
       py::arg("cycles") = py::none(), py::arg("warmup_start") = 0.0, py::arg("start_step") = 0,
       py::arg("dtype") = "float64", "As warmup_cosine_decay, with the arguments of lrops.WarmupCosineRestarts.");
+  m.def(
+      "cycle_starts",
+      [](std::int64_t warmup_steps, std::int64_t first_decay_steps, double t_mul, std::int64_t at_most) {
+        lrops::Restarts restarts{{1, warmup_steps, 0, 0, 0}, first_decay_steps, t_mul, 1, 1};
+        Check(restarts, DtypeNamed("float64"));
+        restarts.cycles = at_most;
+        return lrops::CycleStarts(restarts);
+      },
+      py::kw_only(), py::arg("warmup_steps"), py::arg("first_decay_steps"), py::arg("t_mul"), py::arg("at_most"),
+      "The first step of each cycle of lrops.WarmupCosineRestarts, counted from its start_step, and the end of the\n"
+      "last: of no more than `at_most` cycles, nor more than 64. Raises ValueError where an argument breaks a rule.");
   py::dict build_info;
   build_info["version"] = LROPS_VERSION;
   build_info["tensorflow"] = LROPS_TENSORFLOW_VERSION;
