@@ -37,6 +37,8 @@ constexpr Result kSuccess = 0;
 constexpr int kJitErrorLogBuffer = 5;
 constexpr int kJitErrorLogBufferSizeBytes = 6;
 
+static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the arguments that a kernel can have");
+
 class Driver {
  public:
   Driver() {
