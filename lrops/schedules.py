@@ -100,7 +100,7 @@ class _Base:
 class Schedule(_Base):
     """What the schedules of lrops share: all but the names of the arguments, which a subclass passes on.
 
-    A subclass names its compiled functions: `_op`, of tensors, and `_native`, of arrays.
+    A subclass names its compiled functions: `_op`, of tensors, and `_host`, of arrays.
     """
 
     def __init__(self, **arguments):
@@ -108,7 +108,7 @@ class Schedule(_Base):
         self._arguments = tuple(arguments)
         for name, value in arguments.items():
             setattr(self, name, _TYPES[name](name, value))
-        self._native(np.zeros(0, np.int64), **self._hyperparameters())  # refuses what breaks a rule
+        self._host(np.zeros(0, np.int64), **self._hyperparameters())  # refuses what breaks a rule
         self._tunable = not isinstance(self.initial_learning_rate, float)
         if self.warmup_steps == 0:
             _warn_without_warmup(type(self).__name__)
@@ -168,7 +168,7 @@ class Schedule(_Base):
             TypeError: `step` is not of an integer dtype.
         """
         steps = np.asarray(step).astype(np.int64, casting="safe")
-        rate = self._native(steps, **self._evaluated())
+        rate = self._host(steps, **self._evaluated())
         return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def plot(self, path=None, ax=None, log=False):
@@ -253,7 +253,7 @@ class WarmupCosineDecay(Schedule):
     """
 
     _op = staticmethod(ops.warmup_cosine_decay)
-    _native = staticmethod(_native.warmup_cosine_decay)
+    _host = staticmethod(_native.warmup_cosine_decay)
 
     def __init__(
         self,
@@ -322,7 +322,7 @@ class WarmupCosineRestarts(Schedule):
     """
 
     _op = staticmethod(ops.warmup_cosine_restarts)
-    _native = staticmethod(_native.warmup_cosine_restarts)
+    _host = staticmethod(_native.warmup_cosine_restarts)
 
     def __init__(
         self,
