@@ -24,6 +24,14 @@ setup(
         "plot": PLOT,
         "demo": EXAMPLE,
         # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.
-        "test": ["pytest>=8", "mpmath>=1.3", *EXAMPLE, "nvidia-cuda-nvcc-cu12==12.9.*"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "mpmath>=1.3",
+            "optax>=0.2",
+            *EXAMPLE,
+            "nvidia-cuda-nvcc-cu12==12.9.*",
+        ],
     },
 )

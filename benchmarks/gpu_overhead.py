@@ -17,10 +17,9 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from rates import rates
 
 import lrops
-from lrops import _loader
+from lrops import _loader, benchmark
 
 VARIABLES = (10, 100, 300)
 ELEMENTS = 1000  # of each variable: small, so that what a step costs besides its arithmetic is seen
@@ -28,38 +27,14 @@ ROUNDS = 11
 SECONDS = 0.3  # of each contender in a round
 
 
-def adamw_step(rate, variables, jit_compile):
-    """A function that makes one AdamW step, and the optimizer, whose `iterations` a caller can wait for."""
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.1)
-    weights = [keras.Variable(tf.ones([ELEMENTS])) for _ in range(variables)]
-    gradients = [tf.fill([ELEMENTS], 0.01) for _ in range(variables)]
-    optimizer.build(weights)
-    step = tf.function(lambda: optimizer.apply(gradients, weights), jit_compile=jit_compile)
-    step()  # traces and compiles
-    return step, optimizer
-
-
-def microseconds(step, optimizer, count):
-    """The time of one step, over `count` of them."""
-    int(optimizer.iterations)  # waits for what came before
-    start = time.perf_counter()
-    for _ in range(count):
-        step()
-    int(optimizer.iterations)
-    return (time.perf_counter() - start) / count * 1e6
-
-
 def step_rows(variables, jit_compile):
     """Item (b): the time of a step. The contenders take turns; a ratio is the median of the ratios of all rounds."""
-    steps = {name: adamw_step(rate, variables, jit_compile) for name, rate in rates().items()}
-    counts = {name: max(5, int(SECONDS * 1e6 / microseconds(*step, 5))) for name, step in steps.items()}
-    rounds = [{name: microseconds(*step, counts[name]) for name, step in steps.items()} for _ in range(ROUNDS)]
+    mode = "xla" if jit_compile else "graph"
+    rows = benchmark.compare(variables=variables, mode=mode, elements=ELEMENTS, rounds=ROUNDS, seconds=SECONDS)
     limit = {(False, 100): "at most 1.03", (True, 100): "at most 1.01"}.get((jit_compile, variables), "")
-    for name in steps:
-        median = statistics.median(one[name] for one in rounds)
-        ratio = statistics.median(one[name] / one["constant"] for one in rounds)
-        case = f"{'XLA' if jit_compile else 'graph'}, {variables} variables, {name}"
-        yield "b", case, f"{median:.0f} us a step, {ratio:.3f} of constant", limit if name == "lrops" else ""
+    for name, row in rows.items():
+        result = f"{row['us']:.0f} us a step, {row['ratio']:.3f} of constant"
+        yield "b", f"{mode}, {variables} variables, {name}", result, limit if name == "lrops" else ""
 
 
 def gpu_events(step, count):
@@ -83,12 +58,13 @@ def gpu_events(step, count):
 
 def profile_rows(variables, jit_compile, count=20):
     """Item (c): kernels and copies a step."""
-    for name, rate in rates().items():
-        step, _ = adamw_step(rate, variables, jit_compile)
-        events = gpu_events(step, count)
+    mode = "xla" if jit_compile else "graph"
+    for name, rate in benchmark.rates().items():
+        step = benchmark.training_step(rate, variables=variables, elements=ELEMENTS, mode=mode)
+        events = gpu_events(step.run, count)
         copies = sum(times for event, times in events.items() if "D2H" in event or "DtoH" in event)
         kernels = sum(times for event, times in events.items() if not event.startswith(("Memcpy", "Memset")))
-        case = f"{'XLA' if jit_compile else 'graph'}, {variables} variables, {name}"
+        case = f"{mode}, {variables} variables, {name}"
         result = f"{kernels / count:g} kernels, {copies / count:g} device-to-host copies a step"
         yield "c", case, result if events else "the profiler saw no GPU event", "copies of constant" * (name == "lrops")
 

@@ -1,115 +1,361 @@
-"""What a learning rate schedule costs per AdamW step, on the CPU: a constant rate, lrops, and what else one could take.
+"""What the schedule costs against every other that a user could pick, on this machine; `make bench` runs it.
 
-Run by `make bench`; RESULTS.md holds its tables. It must not time anything before all rows agree in value. Every
-figure is the median over rounds in which all rows take turns, so that a drift of the machine hits all alike.
+Each case runs in processes of its own, in which the contenders take turns; the processes differ in which is built
+first. Writes results.json and, by report.py, a Markdown table and a chart. It must not know how lrops computes.
 """
 
 import argparse
+import datetime
+import importlib.metadata
+import json
+import os
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
-import keras
-import numpy as np
-import tensorflow as tf
-from rates import ALPHA, PEAK, TOTAL, WARMUP, rates
-from tqdm import tqdm
+HERE = Path(__file__).parent
+CORE = ["constant", "constant, again", "lrops", "Keras CosineDecay, warmup", "hand-written, tf.where"]
+FEW = ["constant", "lrops", "Keras CosineDecay, warmup"]
+ALL = [*CORE, "Keras PolynomialDecay + CosineDecay"]
 
-import lrops
-from lrops import reference
+
+def step_case(optimizer, variables, mode, names, processes):
+    return {
+        "name": f"{optimizer}, {variables} variables, {mode}",
+        "kind": "step",
+        "arguments": {"optimizer": optimizer, "variables": variables, "mode": mode, "names": names},
+        "processes": processes,
+    }
+
+
+def fit_case(model, processes):
+    return {"name": f"{model}, model.fit, AdamW", "kind": "fit", "arguments": {"model": model}, "processes": processes}
+
+
+QUICK = [
+    step_case("AdamW", 100, "graph", CORE, 1),
+    step_case("AdamW", 100, "xla", CORE, 1),
+    {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
+]
+FULL = [
+    step_case("AdamW", 10, "graph", CORE, 3),
+    step_case("AdamW", 100, "graph", ALL, 3),
+    step_case("AdamW", 300, "graph", CORE, 2),
+    step_case("AdamW", 1000, "graph", FEW, 1),
+    step_case("AdamW", 10, "xla", CORE, 3),
+    step_case("AdamW", 100, "xla", CORE, 3),
+    step_case("AdamW", 300, "xla", FEW, 1),
+    step_case("AdamW", 100, "eager", CORE, 1),
+    step_case("Adam", 100, "graph", CORE, 2),
+    step_case("SGD", 100, "graph", CORE, 2),
+    fit_case("ViT", 1),
+    fit_case("ResNet", 1),
+    {"name": "AdamW, 30 variables, MirroredStrategy on 2 CPUs", "kind": "mirrored", "arguments": {}, "processes": 1},
+    {"name": "AdamW, 100 variables, rate assigned by the host", "kind": "host", "arguments": {}, "processes": 1},
+    {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}, "processes": 1},
+    {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
+]
+
+
+# ---- In a process of its own: one case
 
 
 def check_values():
-    """All rows must compute the same curve, to float32's error."""
-    for step in (0, 1, 500, 1000, 50_000, 99_000, TOTAL, TOTAL + 1):
-        expected = reference.warmup_cosine_decay(step, PEAK, WARMUP, TOTAL, ALPHA)
-        for name, rate in rates().items():
-            if name != "constant":
+    """All contenders must be the same curve, to float32's error, before any is timed."""
+    import numpy as np
+    import tensorflow as tf
+
+    from lrops import benchmark, reference
+
+    for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
+        expected = reference.warmup_cosine_decay(
+            step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA
+        )
+        for name, rate in benchmark.rates().items():
+            if callable(rate):
                 np.testing.assert_allclose(
                     rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=name
                 )
 
 
-def microseconds(function, seconds):
-    """The mean time of a call over about `seconds`."""
-    count, start = 0, time.perf_counter()
-    while True:
-        for _ in range(10):
-            function()
-        count += 10
-        elapsed = time.perf_counter() - start
-        if elapsed > seconds:
-            return elapsed / count * 1e6
+def step(rounds, seconds, first, **arguments):
+    from lrops import benchmark
+
+    check_values()
+    return benchmark.compare(rounds=rounds, seconds=seconds, first=first, **arguments)
 
 
-def compare(functions, rounds, seconds, label):
-    """name -> (median microseconds, half of the interquartile range), the functions taking turns in each round."""
-    times = {name: [] for name in functions}
-    for _ in tqdm(range(rounds), desc=label, leave=False):
-        for name, function in functions.items():
-            times[name].append(microseconds(function, seconds))
-    quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
-    return {name: (quartile[1], (quartile[2] - quartile[0]) / 2) for name, quartile in quartiles.items()}
+def timed(steps, rounds, seconds, baseline="constant"):
+    from lrops import benchmark
+
+    return benchmark.summary(benchmark.alternate(steps, rounds, seconds), baseline)
 
 
-def eager(rounds, seconds):
-    """One evaluation, eagerly."""
-    step = tf.constant(500, tf.int64)
-    op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, rates()["lrops"]._attributes
-    functions = {"the bare generated op": lambda: op(step, **attributes)}
-    functions |= {name: (lambda rate=rate: rate(step)) for name, rate in rates().items() if name != "constant"}
-    results = compare(functions, rounds, seconds, "eager")
-    bare = results["the bare generated op"][0]
-    print("\n| one evaluation, eager | us | +- | of the bare op |\n|---|---|---|---|")
-    for name, (median, spread) in results.items():
-        print(f"| {name} | {median:.1f} | {spread:.1f} | {median / bare:.2f} x |")
+def fit(rounds, seconds, first, model):
+    """`model.fit` of a real model; the time of a batch."""
+    import keras
+    import numpy as np
+
+    from lrops import benchmark
+
+    def residual(images, width):
+        inner = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(images)
+        inner = keras.layers.BatchNormalization()(inner)
+        inner = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(keras.layers.ReLU()(inner))
+        return keras.layers.ReLU()(images + keras.layers.BatchNormalization()(inner))
+
+    def resnet():
+        images = keras.Input((8, 8, 1))
+        features = keras.layers.Conv2D(16, 3, padding="same")(images)
+        for _ in range(6):
+            features = residual(features, 16)
+        return keras.Model(images, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(features)))
+
+    def transformer():
+        sys.path.insert(0, str(HERE.parent / "examples"))
+        import train_vit
+
+        return train_vit.vision_transformer()
+
+    batches = 40
+    images, classes = np.random.default_rng(0).random((16 * batches, 8, 8, 1), "float32"), np.zeros(16 * batches, int)
+
+    def made(rate):
+        built = transformer() if model == "ViT" else resnet()
+        built.compile(
+            keras.optimizers.AdamW(rate, weight_decay=0.01),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            jit_compile=False,
+        )
+
+        def run():
+            built.fit(images, classes, batch_size=16, verbose=0, shuffle=False)
+
+        start = time.perf_counter()
+        run()
+        return benchmark.Step(run, lambda: None, time.perf_counter() - start, 0, 0)
+
+    steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
+    rows = timed(steps, rounds, seconds)
+    for row in rows.values():
+        row["us"] /= batches
+        row["spread_us"] /= batches
+    return rows
 
 
-def training_step(rate, variables, jit_compile):
-    """A compiled AdamW step, its first-call time in seconds, and its nodes, functions included."""
-    weights = [keras.Variable(np.ones((16, 16), "float32")) for _ in range(variables)]
-    gradients = [tf.constant(np.full((16, 16), 1e-3, "float32")) for _ in range(variables)]
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
+def mirrored(rounds, seconds, first):
+    """An AdamW step on two replicas, each a logical device of the CPU."""
+    import keras
+    import tensorflow as tf
+
+    from lrops import benchmark
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def made(rate):
+        with strategy.scope():
+            weights = [keras.Variable(tf.ones(256)) for _ in range(30)]
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
+            optimizer.build(weights)
+        gradients = [tf.fill([256], 1e-3)] * 30
+        run = tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients)))
+        start = time.perf_counter()
+        run()
+        return benchmark.Step(run, lambda: None, time.perf_counter() - start, 0, 0)
+
+    steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
+    rows = timed(steps, rounds, seconds)
+    for name, made_step in steps.items():
+        rows[name]["first_call_s"] = made_step.first_call
+    return rows
+
+
+def host(rounds, seconds, first):
+    """A rate in a variable, that Python assigns before each step: what a callback does."""
+    import keras
+    import tensorflow as tf
+
+    from lrops import benchmark
+
+    schedule = benchmark.rates()["lrops"]
+    steps = {name: benchmark.training_step(benchmark.rates()[name]) for name in ("constant", "lrops")}
+    weights = [keras.Variable(tf.ones(256)) for _ in range(100)]
+    gradients = [tf.fill([256], 1e-3)] * 100
+    optimizer = keras.optimizers.AdamW(benchmark.PEAK, weight_decay=0.01)
     optimizer.build(weights)
-    step = tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile)
-    start = time.perf_counter()
-    step()
-    first = time.perf_counter() - start
-    definition = step.get_concrete_function().graph.as_graph_def()
-    nodes = len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
-    return step, first, nodes
+    apply = tf.function(lambda: optimizer.apply(gradients))
+
+    def run():
+        optimizer.learning_rate = float(schedule.on_host(int(optimizer.iterations)))
+        apply()
+
+    steps["assigned by the host"] = benchmark.Step(run, optimizer.iterations.numpy, 0.0, 0, 0)
+    return timed(steps, rounds, seconds)
 
 
-def optimizer_step(variables, jit_compile, rounds, seconds):
-    """A whole AdamW step."""
-    steps = {name: training_step(rate, variables, jit_compile) for name, rate in rates().items()}
-    mode = "XLA" if jit_compile else "graph"
-    results = compare({name: step for name, (step, _, _) in steps.items()}, rounds, seconds, f"{mode} {variables}")
-    constant, nodes_of_constant = results["constant"][0], steps["constant"][2]
-    title = f"AdamW step, {variables} variables, {mode}"
-    print(f"\n| {title} | us | +- | over constant | first call, s | nodes over constant |")
-    print("|---|---|---|---|---|---|")
-    for name, (median, spread) in results.items():
-        first, nodes = steps[name][1:]
-        over = f"{100 * (median / constant - 1):+.1f} %"
-        print(f"| {name} | {median:.0f} | {spread:.0f} | {over} | {first:.2f} | {nodes - nodes_of_constant:+d} |")
+def optax(rounds, seconds, first):
+    """The same work in another framework: a constant rate and optax's schedule in a jitted AdamW step."""
+    import jax
+    import jax.numpy as jnp
+    import optax as library
+
+    from lrops import benchmark
+
+    def made(rate):
+        optimizer = library.adamw(rate, weight_decay=0.01)
+        weights = [jnp.ones(256) for _ in range(100)]
+        gradients = [jnp.full(256, 1e-3) for _ in range(100)]
+        held = [weights, optimizer.init(weights)]
+
+        @jax.jit
+        def apply(weights, state):
+            updates, state = optimizer.update(gradients, state, weights)
+            return library.apply_updates(weights, updates), state
+
+        def run():
+            held[:] = apply(*held)
+
+        start = time.perf_counter()
+        run()
+        jax.block_until_ready(held)
+        return benchmark.Step(run, lambda: jax.block_until_ready(held), time.perf_counter() - start, 0, 0)
+
+    schedule = library.warmup_cosine_decay_schedule(
+        0.0, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.PEAK * benchmark.ALPHA
+    )
+    steps = {"constant": made(benchmark.PEAK), "optax warmup_cosine_decay_schedule": made(schedule)}
+    rows = timed(steps, rounds, seconds)
+    for name, made_step in steps.items():
+        rows[name]["first_call_s"] = made_step.first_call
+    return rows
+
+
+def evaluation(rounds, seconds, first):
+    """One evaluation, eagerly, against the bare op and a no-op; and a million at once."""
+    import numpy as np
+    import tensorflow as tf
+
+    import lrops
+    from lrops import benchmark
+
+    check_values()
+    one, many = tf.constant(500, tf.int64), tf.range(1_000_000, dtype=tf.int64)
+    schedules = {name: rate for name, rate in benchmark.rates().items() if callable(rate)}
+    attributes = schedules["lrops"].get_config()
+    attributes = {key: repr(value) if isinstance(value, float) else value for key, value in attributes.items()}
+    attributes["dtype"] = tf.float32
+    op = lrops.load_ops().lrops_warmup_cosine_decay
+
+    def made(run):
+        run()
+        return benchmark.Step(run, lambda: None, 0.0, 0, 0)
+
+    steps = {
+        "the bare op": made(lambda: op(one, **attributes)),
+        "a no-op (tf.identity)": made(lambda: tf.identity(one)),
+    }
+    steps |= {name: made(lambda rate=rate: rate(one)) for name, rate in schedules.items()}
+    rows = timed(steps, rounds, seconds, "the bare op")
+    host = np.arange(1_000_000)
+    # Keras' own schedule with warmup takes no array: it branches on its step.
+    arrays = ("lrops", "hand-written, tf.where", "Keras PolynomialDecay + CosineDecay")
+    vector = {name: made(lambda rate=schedules[name]: rate(many)) for name in arrays}
+    vector["lrops, on_host (one thread)"] = made(lambda: schedules["lrops"].on_host(host))
+    for name, row in timed(vector, rounds, seconds, "lrops").items():
+        rows[f"{name}: ns a step of a million"] = row | {"us": row["us"] / 1000, "spread_us": row["spread_us"] / 1000}
+    return rows
+
+
+# ---- The suite
+
+
+def in_a_process(case, first, options):
+    """The rows of a case, or why there are none."""
+    command = [sys.executable, __file__, "--case", json.dumps(case), "--first", str(first)]
+    command += ["--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    if result.returncode:
+        errors = re.findall(r"^\w*(?:Error|Exception)\b.*", result.stderr, re.MULTILINE)
+        return {}, (errors or ["no error message"])[-1]
+    return json.loads(result.stdout.splitlines()[-1]), ""
+
+
+def merged(runs):
+    """The median over processes of each figure."""
+    return {name: {key: statistics.median(run[name][key] for run in runs) for key in runs[0][name]} for name in runs[0]}
+
+
+def version(name):
+    """Of a distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def facts():
+    """The machine, the versions and the commit."""
+    git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, encoding="utf-8")
+    with open("/proc/cpuinfo") as lines:
+        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    names = ("lrops", "tensorflow-cpu", "tensorflow", "keras", "numpy", "jax", "optax")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "commit": git.stdout.strip(),
+        "versions": {name: found for name in names if (found := version(name))},
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--variables", type=int, nargs="+", default=[10, 100, 300], help="sizes of the optimizer")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds in which all rows take turns")
-    parser.add_argument("--seconds", type=float, default=0.5, help="time for a row in a round")
-    parser.add_argument("--quick", action="store_true", help="100 variables, five short rounds")
+    parser.add_argument("--rounds", type=int, default=9, help="in which all contenders of a process take turns")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of a turn")
+    parser.add_argument("--quick", action="store_true", help="100 variables only, short turns")
+    parser.add_argument("--output", type=Path, default=HERE / "results.json", help="(default: %(default)s)")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)  # what a process of its own is told
+    parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.case:
+        rows = globals()[options.case["kind"]](
+            options.rounds, options.seconds, options.first, **options.case["arguments"]
+        )
+        print(json.dumps(rows))
+        return
+    from tqdm import tqdm
+
     if options.quick:
-        options.variables, options.rounds, options.seconds = [100], 5, 0.2
-    check_values()
-    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, lrops {lrops.__version__}, {platform.processor()}")
-    eager(options.rounds, options.seconds / 2)
-    for jit_compile in (False, True):
-        for variables in options.variables:
-            optimizer_step(variables, jit_compile, options.rounds, options.seconds)
+        options.rounds, options.seconds = 5, 0.15
+    cases = QUICK if options.quick else FULL
+    results = {"facts": facts(), "cases": {}, "skipped": {}}
+    with tqdm(total=sum(case["processes"] for case in cases), unit="process") as progress:
+        for case in cases:
+            runs = []
+            for first in range(case["processes"]):
+                progress.set_postfix_str(case["name"])
+                rows, error = in_a_process(case, first, options)
+                progress.update()
+                if error:
+                    results["skipped"][case["name"]] = error
+                    break
+                runs.append(rows)
+            else:
+                results["cases"][case["name"]] = merged(runs)
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    import report
+
+    print(report.markdown(results))
+    print(f"\nWritten: {options.output}. `python {HERE / 'report.py'}` puts it into RESULTS.md and the README.")
 
 
 if __name__ == "__main__":

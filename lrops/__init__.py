@@ -6,13 +6,14 @@ fails, the import fails with the cure; only `python -m lrops` comes up all the s
 
 import sys
 
-from lrops._loader import build_info, load_ops
-
 __all__ = ["LearningRateLogger", "WarmupCosineDecay", "WarmupCosineRestarts", "build_info", "load_ops", "total_steps"]
-__version__ = build_info["version"]
 
 if not (sys.argv[:1] == ["-m"] and "lrops" in sys.orig_argv):
+    from lrops._loader import build_info, load_ops
+
     load_ops()
     from lrops.callbacks import LearningRateLogger
     from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts
     from lrops.steps import total_steps
+
+    __version__ = build_info["version"]

@@ -7,10 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrops._loader import load_ops
-
-# The generated wrappers. `step` must be int64; the attributes are those of cc/ops/warmup_cosine_ops.cc.
-warmup_cosine_decay = load_ops().lrops_warmup_cosine_decay
-warmup_cosine_restarts = load_ops().lrops_warmup_cosine_restarts
+from lrops._tracing import evaluated_once
 
 as_dtype = tf.as_dtype
 _INT64 = tf.int64
@@ -23,6 +20,25 @@ def as_attribute(value):
     """A hyper-parameter as the ops take it: a real as the decimal string that reads back exactly, None as 0."""
     # TensorFlow has no double attribute; and a string can be read in a saved graph.
     return repr(value) if isinstance(value, float) else 0 if value is None else value
+
+
+def _at_a_step(op):
+    """A generated wrapper as a function of what `as_step` gives and of the attributes in cc/ops/warmup_cosine_ops.cc.
+
+    In a `tf.function`, evaluations of a variable that cannot have changed in between are one, where `attributes` is the
+    same dict.
+    """
+
+    def evaluate(step, attributes):
+        if tf.executing_eagerly() or not hasattr(step, "handle"):
+            return op(step, **attributes)
+        return evaluated_once(op, step, attributes)
+
+    return evaluate
+
+
+warmup_cosine_decay = _at_a_step(load_ops().lrops_warmup_cosine_decay)
+warmup_cosine_restarts = _at_a_step(load_ops().lrops_warmup_cosine_restarts)
 
 
 def dtype_name(value):

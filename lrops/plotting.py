@@ -49,6 +49,28 @@ def phases(config):
     return [(name, first, last) for name, first, last in found if name and first != last]
 
 
+def landmarks(config):
+    """The steps that show a curve, as (name, step), each once.
+
+    >>> from lrops import plotting
+    >>> plotting.landmarks({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 0})
+    ... # doctest: +NORMALIZE_WHITESPACE
+    [('start', 0), ('middle of warmup', 5), ('peak', 10), ('middle of decay', 55), ('last before the floor', 99),
+     ('floor', 100)]
+    """
+    starts = {"warmup": "start", "hold": "peak", "decay": "end of hold", "floor": "floor", "cycle 1": "peak"}
+    if not config.get("hold_steps"):
+        starts["decay"] = "peak"
+    found = {}
+    for name, first, last in phases(config):
+        found[first] = starts.get(name, f"start of {name}")
+        if name not in ("hold", "floor"):
+            found[(first + last) // 2] = f"middle of {name}"
+        if name not in ("warmup", "hold", "floor"):
+            found[last - 1] = "last before the floor" if name == "decay" else f"last of {name}"
+    return [(found[step], step) for step in sorted(found)]
+
+
 def rates(config, steps):
     """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow."""
     evaluate = _native.warmup_cosine_decay if "total_steps" in config else _native.warmup_cosine_restarts

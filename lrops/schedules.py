@@ -146,7 +146,7 @@ class Schedule(_Base):
                 f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
                 "after the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
-        rate = self._op(ops.as_step(step), **self._attributes)
+        rate = self._op(ops.as_step(step), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def on_host(self, step):

@@ -7,8 +7,10 @@ import dataclasses
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,3 +270,21 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
+
+
+# Where the libraries for the installed TensorFlow stand in the package.
+FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the installed package."""
+    copy = tmp_path / "lrops"
+    shutil.copytree(Path(lrops.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def fake_tensorflow(package, version):
+    """Puts a TensorFlow of another version in front of the real one."""
+    (package.parent / "tensorflow").mkdir()
+    (package.parent / "tensorflow" / "__init__.py").write_text(f"__version__ = {version!r}\n")

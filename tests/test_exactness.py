@@ -14,6 +14,7 @@ from conftest import CORNERS, CURVES, DTYPES, MODES, PRECISION, TOLERANCE_ULP, C
 from lrops import _native, reference
 
 
+@mpmath.workprec(400)
 def true_rate(curve, step):
     """The definition, in exact integers and 400 bits."""
     s = max(int(step) - curve.start_step, 0)
@@ -43,18 +44,17 @@ def true_restarts(curve, s):
 @functools.cache
 def true_rates(curve):
     """At every step of the case table."""
-    with mpmath.workprec(400):
-        return [true_rate(curve, step) for step in curve.steps()]
+    return [true_rate(curve, step) for step in curve.steps()]
 
 
+@mpmath.workprec(400)
 def distance(rate, true, dtype):
     """|rate - true| in units in the last place of the true value in `dtype`."""
     precision, smallest = PRECISION[dtype]
     if true == 0:
         return 0.0 if rate == 0 else np.inf
-    with mpmath.workprec(400):
-        exponent = max(mpmath.frexp(true)[1] - precision, smallest)
-        return float(abs(mpmath.mpf(float(rate)) - true) / mpmath.mpf(2) ** exponent)
+    exponent = max(mpmath.frexp(true)[1] - precision, smallest)
+    return float(abs(mpmath.mpf(float(rate)) - true) / mpmath.mpf(2) ** exponent)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,10 +16,10 @@ PYTHON = sorted(
 )
 
 # Down the flow: a module may import only what stands after it.
-FLOW = ["__main__", "__init__", "callbacks", "steps", "schedules", "plotting", "_keras", "ops", "_loader"]
-FLOW += ["_native", "reference"]
+FLOW = ["__main__", "doctor", "__init__", "benchmark", "callbacks", "steps", "schedules", "plotting", "_keras", "ops"]
+FLOW += ["_tracing", "_loader", "_native", "reference"]
 # Only tests, benchmarks and the doctor compare with the reference.
-REFERENCE_USERS = {"__main__"}
+REFERENCE_USERS = {"doctor"}
 # What each folder of cc/ may include of the others, and of the frameworks.
 INCLUDES = {
     "formula": r"formula/",

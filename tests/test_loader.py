@@ -6,24 +6,14 @@ how the loader goes about it.
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import run_python
+from conftest import FOLDER, fake_tensorflow, run_python
 
 import lrops
 
-FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])
 MINOR = ".".join(tf.__version__.split(".")[:2])
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A copy of the installed package."""
-    copy = tmp_path / "lrops"
-    shutil.copytree(Path(lrops.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
 
 
 def refusal(package, script="import lrops"):
@@ -31,12 +21,6 @@ def refusal(package, script="import lrops"):
     result = run_python("-c", script, folder=package.parent, PYTHONPATH=str(package.parent))
     assert result.returncode == 1, result
     return result.stderr.strip().splitlines()[-1]
-
-
-def fake_tensorflow(package, version):
-    """Puts a TensorFlow of another version in front of the real one."""
-    (package.parent / "tensorflow").mkdir()
-    (package.parent / "tensorflow" / "__init__.py").write_text(f"__version__ = {version!r}\n")
 
 
 def test_no_tensorflow(package):

@@ -1,0 +1,113 @@
+"""`python -m lrops`: a doctor for the installation, rates in a table or a picture, a benchmark of one's own.
+
+Run by users. It must come up where TensorFlow or the compiled op cannot be loaded, so it imports them where needed.
+"""
+
+import argparse
+import sys
+
+
+def _curve(parser):
+    """The options of a curve: the arguments of `WarmupCosineDecay`."""
+    options = parser.add_argument_group("the curve")
+    options.add_argument("--initial-learning-rate", type=float, required=True, metavar="RATE", help="the peak")
+    options.add_argument("--warmup-steps", type=int, required=True, metavar="STEPS")
+    options.add_argument("--total-steps", type=int, required=True, metavar="STEPS", help="with warmup and hold")
+    options.add_argument("--alpha", type=float, default=0.001, metavar="RATIO", help="floor / peak (%(default)s)")
+    options.add_argument("--hold-steps", type=int, default=0, metavar="STEPS", help="at the peak (%(default)s)")
+    options.add_argument("--warmup-start", type=float, default=0.0, metavar="RATIO", help="first / peak (%(default)s)")
+    options.add_argument("--start-step", type=int, default=0, metavar="STEP", help="where it begins (%(default)s)")
+    options.add_argument("--dtype", default="float32", help="of the rate (%(default)s)")
+    return [action.dest for action in options._group_actions]
+
+
+def _checked(parser, options, names):
+    """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
+    import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
+
+    from lrops import _native
+
+    config = {name: getattr(options, name) for name in names}
+    try:
+        _native.check(**config)
+    except (ValueError, TypeError) as error:  # a TypeError where a number has more than 64 bits
+        parser.error(str(error) if isinstance(error, ValueError) else "a number of steps must fit in 64 bits")
+    return config
+
+
+def doctor(parser, options):
+    """Checks the installation: exit code 1 where something is wrong, with the cure."""
+    from lrops import doctor as checks
+
+    return checks.examine_here() if options.here else checks.main(options.json)
+
+
+def table(parser, options):
+    """The rates at the steps that matter, or at any."""
+    import numpy as np
+
+    from lrops import plotting
+
+    config = _checked(parser, options, options.curve)
+    marks = [(str(step), step) for step in options.steps or ()] or plotting.landmarks(config)
+    try:
+        steps = np.array([step for _, step in marks], np.int64)
+    except OverflowError:
+        parser.error(f"steps must fit in 64 bits. Received: {options.steps}")
+    rates = plotting.rates(config, steps)
+    for (name, step), rate in zip(marks, rates, strict=True):
+        label = f"{step:>20,}" if options.steps else f"{name:<24}{step:>20,}"
+        print(f"{label}  {rate!s:>24}")
+
+
+def plot(parser, options):
+    """Draws the curve into a file."""
+    from lrops import plotting
+
+    try:
+        plotting.plot(_checked(parser, options, options.curve), path=options.output, log=options.log)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(str(error))
+    print(options.output)
+
+
+def bench(parser, options):
+    """Times your optimizer's step with a constant rate, with lrops and with what else you could use."""
+    from lrops import benchmark
+
+    for mode in options.mode:
+        print(f"\n{options.optimizer}, {options.variables} variables of {options.elements} numbers, {mode}\n")
+        arguments = {name: getattr(options, name) for name in ("optimizer", "variables", "elements", "rounds")}
+        print(benchmark.table(benchmark.compare(mode=mode, **arguments)))
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m lrops", description=__doc__.split("\n", 1)[0])
+    commands = parser.add_subparsers(metavar="command", dest="command")
+    parsers = {
+        command: commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        for command in (doctor, table, plot, bench)
+    }
+    parsers[doctor].add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    parsers[doctor].add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
+    for command in (table, plot):
+        parsers[command].set_defaults(curve=_curve(parsers[command]))
+    parsers[table].add_argument("--steps", type=int, nargs="+", help="instead of the landmarks")
+    parsers[plot].add_argument("--output", default="learning_rate.png", help="(%(default)s)")
+    parsers[plot].add_argument("--log", action="store_true", help="the rate on a logarithmic axis")
+    parsers[bench].add_argument("--optimizer", default="AdamW", help="of keras.optimizers (%(default)s)")
+    parsers[bench].add_argument("--variables", type=int, default=100, help="of the optimizer (%(default)s)")
+    parsers[bench].add_argument("--elements", type=int, default=256, help="of each variable (%(default)s)")
+    parsers[bench].add_argument("--mode", nargs="+", choices=["eager", "graph", "xla"], default=["graph", "xla"])
+    parsers[bench].add_argument("--rounds", type=int, default=9, help="in which all take turns (%(default)s)")
+    options = parser.parse_args()
+    if options.command is None:
+        parser.print_help()
+        return
+    command = next(command for command in parsers if command.__name__ == options.command)
+    sys.exit(command(parsers[command], options))
+
+
+if __name__ == "__main__":
+    main()

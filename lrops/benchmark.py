@@ -1,0 +1,183 @@
+"""What a schedule costs a training step: the contenders, the step, and a comparison in which all take turns.
+
+Called by `python -m lrops bench` and by the scripts in benchmarks/. It must not know how lrops computes its rate.
+"""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lrops.schedules import WarmupCosineDecay
+
+PEAK, WARMUP, TOTAL, ALPHA = 1e-3, 1000, 100_000, 0.001
+
+
+class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
+    """The curve in TensorFlow's ops, without a branch, as tutorials give it."""
+
+    def __call__(self, step):
+        """The rate at a step."""
+        step = tf.cast(step, tf.float32)
+        progress = tf.clip_by_value((step - WARMUP) / (TOTAL - WARMUP), 0.0, 1.0)
+        decay = ALPHA + (1 - ALPHA) * 0.5 * (1 + tf.cos(math.pi * progress))
+        return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
+
+    def get_config(self):
+        """Nothing: the curve is that of the comparison."""
+        return {}
+
+
+class Joined(keras.optimizers.schedules.LearningRateSchedule):
+    """Keras' `PolynomialDecay` for the warmup, joined to its `CosineDecay`."""
+
+    def __init__(self):
+        self.warmup = keras.optimizers.schedules.PolynomialDecay(0.0, WARMUP, PEAK)
+        self.decay = keras.optimizers.schedules.CosineDecay(PEAK, TOTAL - WARMUP, ALPHA)
+
+    def __call__(self, step):
+        """The rate at a step."""
+        return tf.where(step < WARMUP, self.warmup(step), self.decay(step - WARMUP))
+
+    def get_config(self):
+        """Nothing: the curve is that of the comparison."""
+        return {}
+
+
+def rates():
+    """Every contender: name -> what an optimizer takes as `learning_rate`. "constant, again" shows the noise."""
+    return {
+        "constant": PEAK,
+        "constant, again": PEAK,
+        "lrops": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
+        "Keras CosineDecay, warmup": keras.optimizers.schedules.CosineDecay(
+            0.0, TOTAL - WARMUP, ALPHA, warmup_target=PEAK, warmup_steps=WARMUP
+        ),
+        "Keras PolynomialDecay + CosineDecay": Joined(),
+        "hand-written, tf.where": HandWritten(),
+    }
+
+
+@dataclasses.dataclass
+class Step:
+    """A training step that is ready to be timed."""
+
+    run: Callable  # makes one step
+    wait: Callable  # until the device has finished all of them
+    first_call: float  # seconds: trace and compile
+    nodes: int  # of the graph and of all functions that it calls; 0 where there is none
+    instructions: int  # of the module as XLA runs it; 0 without XLA
+
+
+def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="graph"):
+    """An optimizer's step over `variables` weights of `elements` numbers each.
+
+    Args:
+        rate: A float or a schedule.
+        optimizer: The name of a Keras optimizer; AdamW gets a weight decay.
+        variables: How many weights.
+        elements: Of each: few, so that what a step costs besides its arithmetic is seen.
+        mode: "eager", "graph" or "xla".
+    """
+    weights = [keras.Variable(np.ones(elements, "float32")) for _ in range(variables)]
+    gradients = [tf.fill([elements], 1e-3) for _ in range(variables)]
+    decay = {"weight_decay": 0.01} if optimizer == "AdamW" else {}
+    optimizer = getattr(keras.optimizers, optimizer)(rate, **decay)
+    optimizer.build(weights)
+
+    def run():
+        optimizer.apply(gradients)
+
+    if mode == "eager":
+        return Step(run, optimizer.iterations.numpy, 0.0, 0, 0)
+    run = tf.function(run, jit_compile=mode == "xla")
+    start = time.perf_counter()
+    run()
+    first_call = time.perf_counter() - start
+    definition = run.get_concrete_function().graph.as_graph_def()
+    nodes = len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
+    module = run.experimental_get_compiler_ir()(stage="optimized_hlo") if mode == "xla" else ""
+    return Step(run, optimizer.iterations.numpy, first_call, nodes, module.count(" = "))
+
+
+def alternate(steps, rounds, seconds):
+    """Times all of `steps` in turn, so that a slower minute of the machine hits all alike.
+
+    Args:
+        steps: Name -> `Step`.
+        rounds: How often each has its turn.
+        seconds: Of a turn.
+
+    Returns:
+        Name -> the microseconds of a call, a list with one number a round.
+    """
+
+    def microseconds(step, calls):
+        step.wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            step.run()
+        step.wait()
+        return (time.perf_counter() - start) / calls * 1e6
+
+    calls = {name: max(1, int(seconds * 1e6 / microseconds(step, 3))) for name, step in steps.items()}
+    turns = [{name: microseconds(step, calls[name]) for name, step in steps.items()} for _ in range(rounds)]
+    return {name: [turn[name] for turn in turns] for name in steps}
+
+
+def summary(times, baseline="constant"):
+    """Of what `alternate` gave: name -> median, spread (half of the middle half) and ratio to the baseline.
+
+    The ratio is the median of the rounds' ratios.
+    """
+    rows = {}
+    for name, values in times.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        ratios = [value / base for value, base in zip(values, times[baseline], strict=True)]
+        rows[name] = {
+            "us": statistics.median(values),
+            "spread_us": (high - low) / 2,
+            "ratio": statistics.median(ratios),
+        }
+    return rows
+
+
+def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0.3, names=None, first=0, elements=256):
+    """One case: every contender's step, built and timed. Name -> a dict of its figures.
+
+    Args:
+        optimizer, variables, elements, mode: As of `training_step`.
+        rounds, seconds: As of `alternate`.
+        names: Of the contenders, if not all.
+        first: The place in `names` of the one that is built first. What is built first in a process can run some
+            percent faster: compare processes that differ in this.
+    """
+    contenders = rates()
+    names = list(names or contenders)
+    names = names[first % len(names) :] + names[: first % len(names)]
+    steps = {name: training_step(contenders[name], optimizer, variables, elements, mode) for name in names}
+    rows = summary(alternate(steps, rounds, seconds))
+    for name, step in steps.items():
+        rows[name] |= {"first_call_s": step.first_call, "nodes": step.nodes, "instructions": step.instructions}
+    return rows
+
+
+def table(rows):
+    """The rows of `compare` as a Markdown table."""
+    lines = [
+        "| learning rate | us a step | +- | of constant | first call, s | graph nodes | XLA instructions |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, row in rows.items():
+        cells = [name, f"{row['us']:.0f}", f"{row['spread_us']:.0f}", f"{row['ratio']:.2f}"]
+        cells += [f"{row[key]:{form}}" if row.get(key) else "" for key, form in COLUMNS.items()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+COLUMNS = {"first_call_s": ".2f", "nodes": "d", "instructions": "d"}

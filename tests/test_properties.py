@@ -1,0 +1,136 @@
+"""What holds for every curve and every step, and for every node that a file can hold: searched, not listed.
+
+It must not know the formula. The oracle in arbitrary precision stands in test_exactness.py.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from conftest import DTYPES, INT64, MAX_STEPS, Curve
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from test_exactness import TOLERANCE_ULP, distance, true_rate
+
+import lrops
+from lrops import _native
+
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=300)
+settings.load_profile("ci")
+
+ratios = st.floats(0, 1)
+int64s = st.integers(INT64.min, INT64.max)
+
+
+@st.composite
+def curves(draw, longest=MAX_STEPS):
+    total = draw(st.integers(1, longest) | st.integers(1, 1000))
+    warmup = draw(st.integers(0, total - 1))
+    return Curve(
+        initial_learning_rate=draw(st.floats(1e-30, 1e30) | st.floats(1e-6, 1)),
+        warmup_steps=warmup,
+        total_steps=total,
+        alpha=draw(ratios),
+        hold_steps=draw(st.integers(0, total - 1 - warmup)),
+        warmup_start=draw(ratios),
+        start_step=draw(st.integers(-MAX_STEPS, MAX_STEPS) | st.just(0)),
+    )
+
+
+def rates(curve, steps, dtype="float64"):
+    steps = [min(max(step, int(INT64.min)), int(INT64.max)) for step in steps]
+    return _native.warmup_cosine_decay(np.array(steps, np.int64), **curve.arguments(dtype=dtype))
+
+
+def near(curve, step):
+    """A step of the curve or beside it."""
+    return curve.start_step + step
+
+
+@given(curves(), st.lists(int64s, min_size=1, max_size=8), st.sampled_from(("float32", "float64")))
+def test_every_rate_is_the_true_one(curve, steps, dtype):
+    for step, rate in zip(steps, rates(curve, steps, dtype), strict=True):
+        assert distance(rate, true_rate(curve, step), dtype) <= TOLERANCE_ULP[dtype]
+
+
+@given(curves(), st.data())
+def test_inside_the_curve_too(curve, data):
+    steps = data.draw(st.lists(st.integers(0, curve.total_steps), min_size=1, max_size=8))
+    steps = [near(curve, step) for step in steps]
+    for step, rate in zip(steps, rates(curve, steps, "float32"), strict=True):
+        assert distance(rate, true_rate(curve, step), "float32") <= TOLERANCE_ULP["float32"]
+
+
+@given(curves(), st.lists(int64s, min_size=2, max_size=20))
+def test_never_above_the_peak_nor_below_the_ends(curve, steps):
+    found = rates(curve, steps)
+    peak = curve.initial_learning_rate
+    lowest = peak * min(curve.alpha, curve.warmup_start)
+    assert (found <= peak).all() and (found >= lowest * (1 - 1e-15)).all()
+
+
+@given(curves(), st.data())
+def test_rises_in_warmup_and_never_after(curve, data):
+    inside = st.lists(st.integers(0, curve.warmup_steps), min_size=2, max_size=20)
+    warmup = rates(curve, [near(curve, step) for step in sorted(data.draw(inside))])
+    after = st.lists(st.integers(curve.warmup_steps, MAX_STEPS), min_size=2, max_size=20)
+    decay = rates(curve, [near(curve, step) for step in sorted(data.draw(after))])
+    assert (np.diff(warmup) >= 0).all() and (np.diff(decay) <= 0).all()
+
+
+@given(curves())
+def test_no_jump_where_the_pieces_meet(curve):
+    peak, decay_steps = curve.initial_learning_rate, curve.total_steps - curve.warmup_steps - curve.hold_steps
+    steepest = max(1 / max(curve.warmup_steps, 1), math.pi / 2 / decay_steps) * peak
+    joints = [curve.warmup_steps + curve.hold_steps, curve.total_steps]
+    joints += [curve.warmup_steps] * (curve.warmup_steps > 0)  # without warmup the curve begins at the peak
+    for joint in joints:
+        before, at, after = rates(curve, [near(curve, joint + by) for by in (-1, 0, 1)])
+        if joint > 0:
+            assert abs(at - before) <= steepest * (1 + 1e-9) + 1e-15 * peak
+        assert abs(after - at) <= steepest * (1 + 1e-9) + 1e-15 * peak
+
+
+@given(curves(), st.integers(-20, 20), st.data())
+def test_scaling_the_peak_scales_the_curve(curve, power, data):
+    steps = [near(curve, step) for step in data.draw(st.lists(st.integers(-5, curve.total_steps), min_size=1))]
+    scaled = Curve(**curve.arguments(initial_learning_rate=math.ldexp(curve.initial_learning_rate, power)))
+    np.testing.assert_array_equal(rates(scaled, steps), np.ldexp(rates(curve, steps), power))
+
+
+@given(curves(2**40), st.integers(-(2**40), 2**40), st.data())
+def test_start_step_shifts_the_curve(curve, by, data):
+    assume(abs(curve.start_step + by) <= MAX_STEPS)
+    steps = [near(curve, step) for step in data.draw(st.lists(st.integers(-5, curve.total_steps + 5), min_size=1))]
+    moved = Curve(**curve.arguments(start_step=curve.start_step + by))
+    np.testing.assert_array_equal(rates(moved, [step + by for step in steps]), rates(curve, steps))
+
+
+# What a GraphDef may hold: any string where a real number should stand, any int64, any dtype the op registers.
+reals = st.floats().map(repr) | st.text(max_size=8).filter(str.isprintable) | st.sampled_from(["1e-3", "0", "1", "nan"])
+nodes = st.fixed_dictionaries(
+    {
+        "initial_learning_rate": reals,
+        "warmup_steps": int64s | st.integers(0, 10),
+        "total_steps": int64s | st.integers(10, 100),
+        "alpha": reals,
+        "hold_steps": int64s | st.integers(0, 3),
+        "warmup_start": reals,
+        "start_step": int64s | st.integers(-3, 3),
+        "dtype": st.sampled_from([tf.dtypes.as_dtype(name) for name in DTYPES]),
+    }
+)
+OP = lrops.load_ops().lrops_warmup_cosine_decay
+
+
+@given(nodes, st.lists(int64s, max_size=3))
+def test_any_node_gives_a_rate_or_says_why_not(attributes, steps):
+    try:
+        found = OP(tf.constant(steps, tf.int64), **attributes).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        assert "Lrops>WarmupCosineDecay: " in str(error) and "Received: " in str(error)
+        return
+    arguments = {name: float(value) if isinstance(value, str) else value for name, value in attributes.items()}
+    expected = _native.warmup_cosine_decay(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})
+    assert found.tobytes() == expected.tobytes()
+    assert np.isfinite(found.astype(float)).all()
