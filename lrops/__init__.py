@@ -6,7 +6,7 @@ fails, the import fails with the cure; only `python -m lrops` comes up all the s
 
 import sys
 
-__all__ = ["LearningRateLogger", "WarmupCosineDecay", "build_info", "load_ops", "total_steps"]
+__all__ = ["LearningRateLogger", "WarmupCosineDecay", "WarmupCosineRestarts", "build_info", "load_ops", "total_steps"]
 
 # While Python looks for the module of `-m`, argv is ["-m", ...], and the module stands before the rest in orig_argv.
 if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "lrops":
@@ -14,7 +14,7 @@ if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") !=
 
     load_ops()
     from lrops.callbacks import LearningRateLogger
-    from lrops.schedules import WarmupCosineDecay
+    from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts
     from lrops.steps import total_steps
 
     __version__ = build_info["version"]

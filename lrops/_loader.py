@@ -99,12 +99,13 @@ def _check_only(path: str) -> None:
 
 @functools.cache
 def load_ops():
-    """Loads the op `Lrops>WarmupCosineDecay` and its kernels into TensorFlow; `import lrops` does it already.
+    """Loads the ops of lrops and their kernels into TensorFlow; `import lrops` does it already.
 
-    Call it, or import lrops, before you open a SavedModel or run a graph that holds the op.
+    Call it, or import lrops, before you open a SavedModel or run a graph that holds one of them.
 
     Returns:
-        The module of generated wrappers, with `lrops_warmup_cosine_decay`. A second call does nothing more.
+        The module of generated wrappers, with `lrops_warmup_cosine_decay` and `lrops_warmup_cosine_restarts`. A second
+        call does nothing more.
 
     Raises:
         ImportError: TensorFlow is missing or of another minor, or a library is missing or broken. The message says

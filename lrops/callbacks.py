@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lrops._keras import adopt, classes
-from lrops.schedules import WarmupCosineDecay
+from lrops.schedules import Schedule
 from lrops.steps import as_count
 
 _KEY = "learning_rate"
@@ -46,7 +46,7 @@ class LearningRateLogger(_Callback):
 
     No batch waits for a device on its account where the optimizer has a schedule. It counts the steps itself, compares
     with the optimizer when an epoch ends, and warns, once, where that counted otherwise: in that epoch what it logged
-    is the rate at the steps it counted. A `WarmupCosineDecay` is evaluated by `on_host`, another schedule eagerly on
+    is the rate at the steps it counted. A schedule of lrops is evaluated by `on_host`, another schedule eagerly on
     the CPU, which takes some 0.3 ms. A constant rate is read from the optimizer before the first batch of an epoch and
     before each batch to be logged, which does wait.
 
@@ -240,7 +240,7 @@ class _Rate:
         """The rate at `step`, an int, as a NumPy scalar."""
         if not self.is_schedule:
             return self._constant[()]
-        if isinstance(self.source, WarmupCosineDecay):
+        if isinstance(self.source, Schedule):
             return self.source.on_host(step)[()]
         with tf.device("CPU:0"):
             return np.asarray(_value(self.source(tf.constant(step, tf.int64))))[()]

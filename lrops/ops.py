@@ -1,4 +1,4 @@
-"""The op as a Python function, the rule of what a step may be, and the product with a peak that a variable holds.
+"""The ops as Python functions, the rule of what a step may be, and the product with a peak that a variable holds.
 
 Called by lrops/schedules.py. It must not know Keras' schedules; the loader below it knows where the op comes from.
 """
@@ -9,23 +9,36 @@ import tensorflow as tf
 from lrops._loader import load_ops
 from lrops._tracing import evaluated_once
 
-_warmup_cosine_decay = load_ops().lrops_warmup_cosine_decay  # the generated wrapper
-
 as_dtype = tf.as_dtype
 _INT64 = tf.int64
 
-tf.no_gradient("Lrops>WarmupCosineDecay")  # a step is an integer
+for _name in ("Lrops>WarmupCosineDecay", "Lrops>WarmupCosineRestarts"):
+    tf.no_gradient(_name)  # a step is an integer
 
 
-def warmup_cosine_decay(step, attributes):
-    """The op at `step`, what `as_step` gives. The attributes are those of cc/ops/warmup_cosine_ops.cc.
+def as_attribute(value):
+    """A hyper-parameter as the ops take it: a real as the decimal string that reads back exactly, None as 0."""
+    # TensorFlow has no double attribute; and a string can be read in a saved graph.
+    return repr(value) if isinstance(value, float) else 0 if value is None else value
 
-    In a function, evaluations of a variable that cannot have changed in between are one, where `attributes` is the
+
+def _at_a_step(op):
+    """A generated wrapper as a function of what `as_step` gives and of the attributes in cc/ops/warmup_cosine_ops.cc.
+
+    In a `tf.function`, evaluations of a variable that cannot have changed in between are one, where `attributes` is the
     same dict.
     """
-    if tf.executing_eagerly() or not hasattr(step, "handle"):
-        return _warmup_cosine_decay(step, **attributes)
-    return evaluated_once(_warmup_cosine_decay, step, attributes)
+
+    def evaluate(step, attributes):
+        if tf.executing_eagerly() or not hasattr(step, "handle"):
+            return op(step, **attributes)
+        return evaluated_once(op, step, attributes)
+
+    return evaluate
+
+
+warmup_cosine_decay = _at_a_step(load_ops().lrops_warmup_cosine_decay)
+warmup_cosine_restarts = _at_a_step(load_ops().lrops_warmup_cosine_restarts)
 
 
 def dtype_name(value):

@@ -4,6 +4,7 @@ Called by `schedule.plot` and `python -m lrops plot`. It must not know TensorFlo
 """
 
 import collections.abc
+import itertools
 import os
 
 import numpy as np
@@ -13,7 +14,10 @@ from lrops import _native
 # Colours that colour-blind readers tell apart (Okabe and Ito), and a tint for each phase of a lone curve.
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _TINTS = {"warmup": "#fdebd3", "hold": "#e6f2e1", "decay": "#e3edf7", "floor": "#efefef"}
+_TINTS |= {"cycle": "#e3edf7", "next cycle": "#f2f7fb"}
 _POINTS = 1500
+# Of a curve that restarts, so many cycles are drawn where they have no number, and no more than so many where they do.
+_CYCLES, _MOST_CYCLES = 5, 64
 
 
 def phases(config):
@@ -24,16 +28,25 @@ def phases(config):
     [('warmup', 5, 15), ('decay', 15, 105), ('floor', 105, None)]
 
     Args:
-        config: The arguments of a `WarmupCosineDecay`, complete, as `get_config` gives them.
+        config: The arguments of a `WarmupCosineDecay` or `WarmupCosineRestarts`, complete, as `get_config` gives them.
 
     Returns:
-        A list of the phases that are not empty. The peak is the first step after warmup.
+        A list of the phases that are not empty. The peak is the first step after warmup. Restarts have "cycle 1",
+        "cycle 2" and so on; where `cycles` is None, five, and of more than 64, the first 64, without the floor.
     """
-    start = config["start_step"]
-    warm, held = start + config["warmup_steps"], start + config["warmup_steps"] + config["hold_steps"]
-    end = start + config["total_steps"]
-    found = [("warmup", start, warm), ("hold", warm, held), ("decay", held, end), ("floor", end, None)]
-    return [(name, first, last) for name, first, last in found if first != last]
+    if "total_steps" in config:
+        warm, held = config["warmup_steps"], config["warmup_steps"] + config["hold_steps"]
+        corners = {"warmup": 0, "hold": warm, "decay": held, "floor": config["total_steps"]}
+    else:
+        shown = min(config["cycles"] or _CYCLES, _MOST_CYCLES)
+        keys = ("warmup_steps", "first_decay_steps", "t_mul")
+        *starts, end = _native.cycle_starts(**{key: config[key] for key in keys}, at_most=shown)
+        corners = {"warmup": 0} | {f"cycle {number}": at for number, at in enumerate(starts, 1)}
+        # Fewer than were asked for: no more fit, and the floor follows.
+        corners |= {"floor" if config["cycles"] == shown or len(starts) < shown else "": end}
+    steps = [config["start_step"] + at for at in corners.values()]
+    found = zip(corners, steps, [*steps[1:], None], strict=True)
+    return [(name, first, last) for name, first, last in found if name and first != last]
 
 
 def landmarks(config):
@@ -45,27 +58,30 @@ def landmarks(config):
     [('start', 0), ('middle of warmup', 5), ('peak', 10), ('middle of decay', 55), ('last before the floor', 99),
      ('floor', 100)]
     """
+    starts = {"warmup": "start", "hold": "peak", "decay": "end of hold", "floor": "floor", "cycle 1": "peak"}
+    if not config.get("hold_steps"):
+        starts["decay"] = "peak"
     found = {}
     for name, first, last in phases(config):
-        found[first] = {"warmup": "start", "hold": "peak", "decay": "end of hold", "floor": "floor"}[name]
-        if name == "decay" and not config["hold_steps"]:
-            found[first] = "peak"
-        if name in ("warmup", "decay"):
+        found[first] = starts.get(name, f"start of {name}")
+        if name not in ("hold", "floor"):
             found[(first + last) // 2] = f"middle of {name}"
-        if name == "decay":
-            found[last - 1] = "last before the floor"
+        if name not in ("warmup", "hold", "floor"):
+            found[last - 1] = "last before the floor" if name == "decay" else f"last of {name}"
     return [(found[step], step) for step in sorted(found) if step < 2**63]
 
 
 def rates(config, steps):
     """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow."""
-    return _native.warmup_cosine_decay(steps, **{key: value for key, value in config.items() if key != "name"})
+    evaluate = _native.warmup_cosine_decay if "total_steps" in config else _native.warmup_cosine_restarts
+    return evaluate(steps, **{key: value for key, value in config.items() if key != "name"})
 
 
 def plot(*schedules, path=None, ax=None, log=False, labels=None):
     """Draws one or more schedules over the steps, to a tenth past the end of the longest.
 
-    The phases of a lone curve are marked and named; of several curves each has a line in the legend.
+    The phases of a lone curve are marked and named; of several curves each has a line in the legend. Of restarts
+    without a number of cycles, the first five cycles are drawn.
 
     >>> import lrops
     >>> from lrops import plotting
@@ -75,7 +91,7 @@ def plot(*schedules, path=None, ax=None, log=False, labels=None):
     ('step (optimizer updates)', 'learning rate')
 
     Args:
-        schedules: `WarmupCosineDecay` objects, or mappings as their `get_config` gives.
+        schedules: Schedules of lrops, or mappings as their `get_config` gives.
         path: A file to write, of a type that matplotlib knows by its ending, as ".png", ".svg" or ".pdf".
         ax: matplotlib axes to draw on. Without them, a new figure with one.
         log: The rate on a logarithmic axis, which shows the floor; a rate of 0 is then not drawn.
@@ -101,7 +117,7 @@ def plot(*schedules, path=None, ax=None, log=False, labels=None):
     from matplotlib import ticker
 
     first = min(config["start_step"] for config in configs)
-    end = max(config["start_step"] + config["total_steps"] for config in configs)
+    end = max(_end(config) for config in configs)
     last = min(end + max(1, (end - first) // 10), 2**63 - 1)
     ax.set_xlim(first, last)
     for config, label, colour in zip(configs, labels, _LINES * len(configs), strict=False):
@@ -152,14 +168,21 @@ def _config(schedule):
     if isinstance(schedule, collections.abc.Mapping):
         return schedule
     config = schedule.get_config() if hasattr(schedule, "get_config") else {}
-    if "total_steps" not in config:
+    if "start_step" not in config:
         raise TypeError(f"plot draws schedules of lrops. Received: {schedule!r}")
     return config
 
 
 def _differences(configs):
-    keys = [key for key in configs[0] if key != "name" and len({config[key] for config in configs}) > 1]
-    return [", ".join(f"{key}={config[key]}" for key in keys) for config in configs]
+    keys = dict.fromkeys(key for config in configs for key in config if key != "name")
+    keys = [key for key in keys if len({config.get(key, "no such argument") for config in configs}) > 1]
+    return [", ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]
+
+
+def _end(config):
+    """The step after the last phase that ends."""
+    _, first, last = phases(config)[-1]
+    return first if last is None else last
 
 
 def _steps(config, first, last):
@@ -172,17 +195,24 @@ def _steps(config, first, last):
 def _mark_phases(ax, config, first, last):
     """A tint and a name for each phase, and its step and rate for the peak and the floor."""
     free = 0.0  # the place above the axes, in parts of their width, where no name stands yet
+    beside = {"xytext": (6, 6), "textcoords": "offset points"}
+    marks = {"peak": (config["start_step"] + config["warmup_steps"], beside)}
+    cycle_tints = itertools.cycle([_TINTS["cycle"], _TINTS["next cycle"]])
     for name, begin, end in phases(config):
+        if name == "floor":
+            marks[name] = begin, _floor_text(ax)
         end = last if end is None else end
-        ax.axvspan(begin, end, color=_TINTS[name], linewidth=0, zorder=0)
-        width = 0.0125 * len(name)  # at this size of type, roughly
-        left = max(free, ((begin + end) / 2 - first) / (last - first) - width / 2)
-        ax.text(left, 1.01, name, transform=ax.transAxes, va="bottom", fontsize=9, color="#555555")
-        free = left + width + 0.01
-    marks = {
-        "peak": (config["start_step"] + config["warmup_steps"], {"xytext": (6, 6), "textcoords": "offset points"}),
-        "floor": (config["start_step"] + config["total_steps"], _floor_text(ax)),
-    }
+        number = name.removeprefix("cycle ")
+        ax.axvspan(begin, end, color=_TINTS[name] if name == number else next(cycle_tints), linewidth=0, zorder=0)
+        for text in dict.fromkeys((name, number)):
+            width = 0.0125 * len(text)  # at this size of type, roughly
+            left = ((begin + end) / 2 - first) / (last - first) - width / 2
+            # One cycle is like another: it goes by its number, or without a name, where there is no place for one.
+            if name == number or (left >= free and width + 0.01 <= (end - begin) / (last - first)):
+                left = max(free, left)
+                ax.text(left, 1.01, text, transform=ax.transAxes, va="bottom", fontsize=9, color="#555555")
+                free = left + width + 0.01
+                break
     for name, (step, place) in marks.items():
         rate = float(rates(config, np.array(min(step, 2**63 - 1))))
         if rate == 0 and ax.get_yscale() == "log":

@@ -4,9 +4,13 @@ Imported by tests and benchmarks only. It must not know the compiled code, and s
 precision and the library's sine here, 64-bit integers and a series there.
 """
 
+import bisect
+from fractions import Fraction
+
 import numpy as np
 
 _REAL = np.longdouble  # 64 significant bits on x86-64, 113 on aarch64
+_PI = _REAL("3.14159265358979323846264338327950288")
 _FORMATS = {  # significand bits, exponent of the smallest subnormal
     "float16": (11, -24),
     "bfloat16": (8, -133),
@@ -49,8 +53,7 @@ def warmup_cosine_decay(
     Raises:
         RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
     """
-    if np.finfo(_REAL).nmant < 63:
-        raise RuntimeError("the reference needs a longdouble wider than float64, and this platform has none")
+    _check_longdouble()
     last = min(start_step + total_steps, np.iinfo(np.int64).max)
     s = np.clip(np.asarray(step, np.int64), start_step, last).astype(_REAL) - _REAL(start_step)
 
@@ -59,17 +62,101 @@ def warmup_cosine_decay(
     decay_steps = total_steps - warmup_steps - hold_steps
     elapsed = s / _REAL(max(warmup_steps, 1))
     remaining = (_REAL(total_steps) - s) / _REAL(decay_steps)
-    pi = _REAL("3.14159265358979323846264338327950288")
     g = np.where(
         s < warmup_steps,
         first + (one - first) * elapsed,
         np.where(
             s <= warmup_steps + hold_steps,
             one,
-            floor + (one - floor) * np.sin(pi / 2 * np.minimum(remaining, one)) ** 2,
+            floor + (one - floor) * np.sin(_PI / 2 * np.minimum(remaining, one)) ** 2,
         ),
     )
     return _rounded(peak * g, dtype)
+
+
+def warmup_cosine_restarts(
+    step,
+    initial_learning_rate,
+    warmup_steps,
+    first_decay_steps,
+    t_mul=2.0,
+    m_mul=1.0,
+    alpha=0.001,
+    *,
+    cycles=None,
+    warmup_start=0.0,
+    start_step=0,
+    dtype="float32",
+):
+    """The learning rate at each step with warm restarts, in extended precision and rounded once.
+
+    Source: Loshchilov and Hutter 2017, section 3, and Keras' `CosineDecayRestarts` for m_mul and alpha, behind a linear
+    warmup. A cycle's length and height are exact fractions here; its length is then rounded to an integer.
+
+    Args:
+        step: Optimizer steps, an int64 array of any shape.
+        initial_learning_rate: The peak of the first cycle, in units of the rate; > 0.
+        warmup_steps: Steps to the peak.
+        first_decay_steps: Steps of the first cycle.
+        t_mul: The ratio of a cycle's length to the one before.
+        m_mul: The ratio of a cycle's height above the floor to the one before.
+        alpha: The floor as a ratio of the peak.
+        cycles: Their number; None for as many as end within 2**62 steps.
+        warmup_start: The first value as a ratio of the peak.
+        start_step: The step at which the curve begins.
+        dtype: Name of the dtype to round to, one of float16, bfloat16, float32, float64.
+
+    Returns:
+        An array of `dtype` of the shape of `step`. bfloat16 needs ml_dtypes to be imported.
+
+    Raises:
+        RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
+    """
+    _check_longdouble()
+    step = np.asarray(step, np.int64)
+    starts = _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles)
+    steps = [min(max(at - start_step, 0), starts[-1]) for at in step.ravel().tolist()]
+    which = [min(max(bisect.bisect_right(starts, s) - 1, 0), len(starts) - 2) for s in steps]
+    heights = {cycle: _real(Fraction(m_mul) ** cycle) for cycle in set(which)}
+
+    s = np.array(steps, np.int64).astype(_REAL)
+    left = (np.array([starts[cycle + 1] for cycle in which], np.int64).astype(_REAL)) - s
+    length = np.array([starts[cycle + 1] - starts[cycle] for cycle in which], np.int64).astype(_REAL)
+    height = np.array([heights[cycle] for cycle in which], _REAL)
+    one = _REAL(1)
+    peak, floor, first = _REAL(initial_learning_rate), _REAL(alpha), _REAL(warmup_start)
+    g = np.where(
+        s < warmup_steps,
+        first + (one - first) * (s / _REAL(max(warmup_steps, 1))),
+        floor + (one - floor) * height * np.sin(_PI / 2 * np.minimum(left / length, one)) ** 2,
+    )
+    return _rounded(peak * g, dtype).reshape(step.shape)
+
+
+def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
+    """The first step of each cycle, counted from start_step, and the end of the last."""
+    if t_mul == 1:
+        cycles = (2**62 - warmup_steps) // first_decay_steps if cycles is None else cycles
+        return range(warmup_steps, warmup_steps + cycles * first_decay_steps + 1, first_decay_steps)
+    starts = [warmup_steps]
+    while cycles is None or len(starts) <= cycles:
+        end = starts[-1] + round(first_decay_steps * Fraction(t_mul) ** (len(starts) - 1))
+        if end > 2**62:
+            break
+        starts.append(end)
+    return starts
+
+
+def _check_longdouble():
+    if np.finfo(_REAL).nmant < 63:
+        raise RuntimeError("the reference needs a longdouble wider than float64, and this platform has none")
+
+
+def _real(ratio):
+    """A Fraction above 0 to 63 bits or more."""
+    scale = 63 + ratio.denominator.bit_length() - ratio.numerator.bit_length()
+    high, low = divmod(round(ratio * Fraction(2) ** scale), 2**32)
+    return np.ldexp(_REAL(high) * 2**32 + low, -scale)
 
 
 def _rounded(values, dtype):

@@ -1,4 +1,4 @@
-"""`WarmupCosineDecay`, the Keras learning rate schedule over the compiled op.
+"""`WarmupCosineDecay` and `WarmupCosineRestarts`, the Keras learning rate schedules over the compiled ops.
 
 Created by users and called by optimizers. It must not know the formula, which stands in cc/formula, nor the rules for
 hyper-parameters, which stand beside it: it only sees to it that each argument is of the right type.
@@ -13,7 +13,7 @@ from lrops import _native, ops, plotting
 from lrops._keras import adopt
 
 _NO_WARMUP = (
-    "WarmupCosineDecay without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
+    "{} without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
     "while its moment estimates are still noise, which is the instability that warmup prevents. 500 steps are a good "
     "floor, also on small data. (Said once.)"
 )
@@ -45,30 +45,169 @@ def _integer(name, value):
     raise TypeError(message)
 
 
-def _dtype_name(dtype):
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None)
-    if name is None:
-        raise TypeError(f"dtype must be the name of a dtype or a dtype. Received: dtype={dtype!r}")
-    return name
+def _dtype_name(name, value):
+    value_name = value if isinstance(value, str) else getattr(value, "name", None)
+    if value_name is None:
+        raise TypeError(f"{name} must be the name of a dtype or a dtype. Received: {name}={value!r}")
+    return value_name
 
 
-def _warn_without_warmup(_said=[]):  # noqa: B006  (one list for the process, as the name says)
+def _name(name, value):
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
+
+
+def _number_of(name, value):
+    return None if value is None else _integer(name, value)
+
+
+# The right type of each argument.
+_TYPES = {
+    "initial_learning_rate": _peak,
+    "warmup_steps": _integer,
+    "total_steps": _integer,
+    "first_decay_steps": _integer,
+    "t_mul": _real,
+    "m_mul": _real,
+    "alpha": _real,
+    "hold_steps": _integer,
+    "cycles": _number_of,
+    "warmup_start": _real,
+    "start_step": _integer,
+    "dtype": _dtype_name,
+    "name": _name,
+}
+
+
+def _warn_without_warmup(name, _said=[]):  # noqa: B006  (one list for the process, as the name says)
     if not _said:
         _said.append(True)
-        warnings.warn(_NO_WARMUP, UserWarning, stacklevel=3)
+        warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=4)
 
 
 def _adopt_keras():
-    """Makes `WarmupCosineDecay` a schedule to every Keras in the process; `__call__` tells who imports one too late."""
-    for keras in adopt(WarmupCosineDecay, "optimizers.schedules.LearningRateSchedule"):
-        keras.saving.register_keras_serializable("lrops")(WarmupCosineDecay)
+    """Makes the classes below schedules to every Keras in the process; `__call__` tells who imports one too late."""
+    for keras in adopt(Schedule, "optimizers.schedules.LearningRateSchedule"):
+        for schedule in (WarmupCosineDecay, WarmupCosineRestarts):
+            keras.saving.register_keras_serializable("lrops")(schedule)
 
 
-class _Schedule:
-    """What `WarmupCosineDecay` derives from before any Keras: see `adopt`."""
+class _Base:
+    """What `Schedule` derives from before any Keras: see `adopt`."""
 
 
-class WarmupCosineDecay(_Schedule):
+class Schedule(_Base):
+    """What the schedules of lrops share: all but the names of the arguments, which a subclass passes on.
+
+    A subclass names its compiled functions: `_op`, of tensors, and `_host`, of arrays.
+    """
+
+    def __init__(self, **arguments):
+        _adopt_keras()
+        self._arguments = tuple(arguments)
+        for name, value in arguments.items():
+            setattr(self, name, _TYPES[name](name, value))
+        self._host(np.zeros(0, np.int64), **self._hyperparameters())  # refuses what breaks a rule
+        self._tunable = not isinstance(self.initial_learning_rate, float)
+        if self.warmup_steps == 0:
+            _warn_without_warmup(type(self).__name__)
+        self._attributes = {key: ops.as_attribute(value) for key, value in self._evaluated().items()}
+        dtype = self._attributes["dtype"]
+        self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
+        self._attributes["name"] = self.name
+
+    def _hyperparameters(self):
+        config = self.get_config()
+        del config["name"]
+        return config
+
+    def _evaluated(self):
+        """The hyper-parameters of what the formula evaluates: where the peak is a variable, the curve of peak 1."""
+        of_one = {"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {}
+        return self._hyperparameters() | of_one
+
+    def __call__(self, step=None):
+        """The learning rate at `step`.
+
+        Args:
+            step: Optimizer steps: a Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of
+                an integer dtype and any shape. Any int64 is good.
+
+        Returns:
+            A tensor of `dtype` and of the shape of `step`.
+
+        Raises:
+            TypeError: `step` is not of an integer dtype, or wider than int64.
+            ValueError: a Python int does not fit in int64.
+        """
+        if step is None:  # how an optimizer calls what it does not know as a schedule
+            raise TypeError(
+                f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
+                "after the schedule was made: import keras (or tf_keras) before you make the schedule."
+            )
+        rate = self._op(ops.as_step(step), self._attributes)
+        return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
+
+    def on_host(self, step):
+        """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
+
+        A peak in a variable is read from its device, which is waited for.
+
+        >>> import lrops
+        >>> float(lrops.WarmupCosineDecay(1e-3, 1000, 100_000).on_host(500))
+        0.0005000000237487257
+
+        Args:
+            step: Optimizer steps, an int or an array of integers of any shape.
+
+        Returns:
+            A NumPy array of `dtype` and of the shape of `step`, with the bits that `__call__` gives.
+
+        Raises:
+            TypeError: `step` is not of an integer dtype.
+        """
+        steps = np.asarray(step).astype(np.int64, casting="safe")
+        rate = self._host(steps, **self._evaluated())
+        return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
+
+    def plot(self, path=None, ax=None, log=False):
+        """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
+
+        >>> import lrops
+        >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
+
+        Args:
+            path: A file to write, as "rate.png".
+            ax: matplotlib axes to draw on. Without them, a new figure.
+            log: The rate on a logarithmic axis.
+
+        Returns:
+            The matplotlib axes.
+
+        Raises:
+            ImportError: matplotlib is not installed; it comes with `pip install 'lrops[plot]'`.
+            OSError: `path` cannot be written.
+        """
+        return plotting.plot(self, path=path, ax=ax, log=log)
+
+    def get_config(self):
+        """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number."""
+        config = {name: getattr(self, name) for name in self._arguments}
+        return config | {"initial_learning_rate": ops.value_on_host(self.initial_learning_rate)}
+
+    @classmethod
+    def from_config(cls, config):
+        """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
+        return cls(**config)
+
+    def __repr__(self):
+        """The call that makes this schedule."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        return f"lrops.{type(self).__name__}({arguments})"
+
+
+class WarmupCosineDecay(Schedule):
     """Linear warmup, a hold at the peak, cosine decay to a floor: one op in the graph for each evaluation.
 
     With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
@@ -113,6 +252,9 @@ class WarmupCosineDecay(_Schedule):
         ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
     """
 
+    _op = staticmethod(ops.warmup_cosine_decay)
+    _host = staticmethod(_native.warmup_cosine_decay)
+
     def __init__(
         self,
         initial_learning_rate,
@@ -126,127 +268,90 @@ class WarmupCosineDecay(_Schedule):
         dtype="float32",
         name="WarmupCosineDecay",
     ):
-        _adopt_keras()
-        self.initial_learning_rate = _peak("initial_learning_rate", initial_learning_rate)
-        self.warmup_steps = _integer("warmup_steps", warmup_steps)
-        self.total_steps = _integer("total_steps", total_steps)
-        self.alpha = _real("alpha", alpha)
-        self.hold_steps = _integer("hold_steps", hold_steps)
-        self.warmup_start = _real("warmup_start", warmup_start)
-        self.start_step = _integer("start_step", start_step)
-        self.dtype = _dtype_name(dtype)
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string. Received: name={name!r}")
-        self.name = name
-        _native.check(**self._hyperparameters())
-        self._tunable = not isinstance(self.initial_learning_rate, float)
-        if self.warmup_steps == 0:
-            _warn_without_warmup()
-        # TensorFlow has no double attribute: decimal strings read back exactly, and can be read in a saved graph.
-        self._attributes = {
-            key: repr(value) if isinstance(value, float) else value for key, value in self._evaluated().items()
-        }
-        dtype = self._attributes["dtype"]
-        self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
-        self._attributes["name"] = name
+        super().__init__(
+            initial_learning_rate=initial_learning_rate,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+            alpha=alpha,
+            hold_steps=hold_steps,
+            warmup_start=warmup_start,
+            start_step=start_step,
+            dtype=dtype,
+            name=name,
+        )
 
-    def _hyperparameters(self):
-        config = self.get_config()
-        del config["name"]
-        return config
 
-    def _evaluated(self):
-        """The hyper-parameters of what the formula evaluates: where the peak is a variable, the curve of peak 1."""
-        of_one = {"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {}
-        return self._hyperparameters() | of_one
+class WarmupCosineRestarts(Schedule):
+    """Linear warmup, then cycles of cosine decay, each starting anew at a peak: SGDR, one op for each evaluation.
 
-    def __call__(self, step=None):
-        """The learning rate at `step`.
+    Keras' `CosineDecayRestarts` behind a warmup (Loshchilov and Hutter, 2017), with restarts at exact steps. With
+    p = initial_learning_rate, W = warmup_steps and s = step - start_step, clamped to at least 0:
 
-        Args:
-            step: Optimizer steps: a Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of
-                an integer dtype and any shape. Any int64 is good.
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        where s < W
+           = p * (alpha + (1 - alpha) * m_mul**i * cos(pi/2 * d / L)**2)            in cycle i = 0, 1, 2, ...
+           = p * alpha                                                              after the last cycle
 
-        Returns:
-            A tensor of `dtype` and of the shape of `step`.
+    Cycle i has L = first_decay_steps * t_mul**i steps, rounded to the nearest integer, ties to even, and d of them are
+    done; the first begins at W. Devices, modes and exactness are those of `WarmupCosineDecay`.
 
-        Raises:
-            TypeError: `step` is not of an integer dtype, or wider than int64.
-            ValueError: a Python int does not fit in int64.
-        """
-        if step is None:  # how an optimizer calls what it does not know as a schedule
-            raise TypeError(
-                "WarmupCosineDecay was called without a step. Where an optimizer did so, its Keras was imported after "
-                "the schedule was made: import keras (or tf_keras) before you make the schedule."
-            )
-        rate = ops.warmup_cosine_decay(ops.as_step(step), self._attributes)
-        return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
+    >>> import lrops
+    >>> schedule = lrops.WarmupCosineRestarts(1e-3, warmup_steps=500, first_decay_steps=1000, m_mul=0.5)
+    >>> [float(rate) for rate in schedule([500, 1499, 1500, 3500])]  # cycles begin at steps 500, 1500, 3500, 7500, ...
+    [0.0010000000474974513, 1.0024649554907228e-06, 0.0005005000275559723, 0.0002507499884814024]
 
-    def on_host(self, step):
-        """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
+    Args:
+        initial_learning_rate: The peak of the first cycle, a finite number above 0, or a variable that holds it, as
+            in `WarmupCosineDecay`.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns.
+        first_decay_steps: Steps of the first cycle, at least 1.
+        t_mul: The ratio of a cycle's length to that of the one before, a finite number, at least 1.
+        m_mul: The ratio of a cycle's height above the floor to that of the one before, in (0, 1].
+        alpha: The floor as a ratio of the peak, in [0, 1]: every cycle ends at initial_learning_rate * alpha.
+        cycles: Their number, at least 1; after the last the rate stays at the floor. None for as many as end within
+            2**62 steps. It must be at most 64, also where it is None: with t_mul=2 that is always so, and closer
+            to 1 a number has to be given. Where t_mul=1 and m_mul=1 any number will do, and None.
+        warmup_start: The first value as a ratio of the peak, in [0, 1].
+        start_step: The step at which the curve begins.
+        dtype: Of the rate: "float32", "float16", "bfloat16" or "float64".
+        name: Of the op in the graph.
 
-        A peak in a variable is read from its device, which is waited for.
+    Raises:
+        TypeError: an argument is of the wrong type, as 1000.0 or True for a number of steps.
+        ValueError: an argument breaks one of the rules above, or the last cycle does not end within 2**62 steps of
+            start_step. The message names it, the rule and the value.
+    """
 
-        >>> import lrops
-        >>> float(lrops.WarmupCosineDecay(1e-3, 1000, 100_000).on_host(500))
-        0.0005000000237487257
+    _op = staticmethod(ops.warmup_cosine_restarts)
+    _host = staticmethod(_native.warmup_cosine_restarts)
 
-        Args:
-            step: Optimizer steps, an int or an array of integers of any shape.
-
-        Returns:
-            A NumPy array of `dtype` and of the shape of `step`, with the bits that `__call__` gives.
-
-        Raises:
-            TypeError: `step` is not of an integer dtype.
-        """
-        steps = np.asarray(step).astype(np.int64, casting="safe")
-        rate = _native.warmup_cosine_decay(steps, **self._evaluated())
-        return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
-
-    def plot(self, path=None, ax=None, log=False):
-        """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
-
-        >>> import lrops
-        >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
-
-        Args:
-            path: A file to write, as "rate.png".
-            ax: matplotlib axes to draw on. Without them, a new figure.
-            log: The rate on a logarithmic axis.
-
-        Returns:
-            The matplotlib axes.
-
-        Raises:
-            ImportError: matplotlib is not installed; it comes with `pip install 'lrops[plot]'`.
-            OSError: `path` cannot be written.
-        """
-        return plotting.plot(self, path=path, ax=ax, log=log)
-
-    def get_config(self):
-        """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number."""
-        return {
-            "initial_learning_rate": ops.value_on_host(self.initial_learning_rate),
-            "warmup_steps": self.warmup_steps,
-            "total_steps": self.total_steps,
-            "alpha": self.alpha,
-            "hold_steps": self.hold_steps,
-            "warmup_start": self.warmup_start,
-            "start_step": self.start_step,
-            "dtype": self.dtype,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
-        return cls(**config)
-
-    def __repr__(self):
-        """The call that makes this schedule."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"lrops.{type(self).__name__}({arguments})"
+    def __init__(
+        self,
+        initial_learning_rate,
+        warmup_steps,
+        first_decay_steps,
+        t_mul=2.0,
+        m_mul=1.0,
+        alpha=0.001,
+        *,
+        cycles=None,
+        warmup_start=0.0,
+        start_step=0,
+        dtype="float32",
+        name="WarmupCosineRestarts",
+    ):
+        super().__init__(
+            initial_learning_rate=initial_learning_rate,
+            warmup_steps=warmup_steps,
+            first_decay_steps=first_decay_steps,
+            t_mul=t_mul,
+            m_mul=m_mul,
+            alpha=alpha,
+            cycles=cycles,
+            warmup_start=warmup_start,
+            start_step=start_step,
+            dtype=dtype,
+            name=name,
+        )
 
 
 _adopt_keras()

@@ -4,6 +4,7 @@ Used by all tests. It must not know how the installed package computes: a mode i
 """
 
 import dataclasses
+import itertools
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 import lrops
-from lrops import _native
+from lrops import _native, reference
 
 INT64 = np.iinfo(np.int64)
 MAX_STEPS = 2**62
@@ -35,9 +36,31 @@ TOLERANCE_ULP = {
 }
 
 
+class Case:
+    """The arguments of one schedule, as the fields of a dataclass, and who takes them: the class and the functions."""
+
+    def arguments(self, **changes):
+        """As keywords of the schedule, of the native function and of the reference."""
+        return dataclasses.asdict(self) | changes
+
+    def steps(self):
+        """Some 1000 int64 steps: every boundary with its neighbours, the extremes, and the rest at random."""
+        boundaries, ends = self.landmarks()
+        special = [self.start_step + at + near for at in boundaries for near in (-1, 0, 1)]
+        special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]
+        draw = random.Random(repr(self))
+        while len(special) < 1000:
+            special.append(self.start_step + draw.randint(0, draw.choice(ends) * 9 // 8))
+        return np.array([s for s in special if INT64.min <= s <= INT64.max], np.int64)
+
+
 @dataclasses.dataclass(frozen=True)
-class Curve:
-    """The arguments of one schedule."""
+class Curve(Case):
+    """A `WarmupCosineDecay`."""
+
+    schedule = lrops.WarmupCosineDecay
+    native = staticmethod(_native.warmup_cosine_decay)
+    reference = staticmethod(reference.warmup_cosine_decay)
 
     initial_learning_rate: float = 1e-3
     warmup_steps: int = 1000
@@ -47,20 +70,55 @@ class Curve:
     warmup_start: float = 0.0
     start_step: int = 0
 
-    def arguments(self, **changes):
-        """As keywords of the schedule, of the native function and of the reference."""
-        return dataclasses.asdict(self) | changes
+    def landmarks(self):
+        """Steps, counted from start_step, at which a piece begins; and up to which steps are drawn at random."""
+        held = self.warmup_steps + self.hold_steps
+        return [0, self.warmup_steps, held, (held + self.total_steps) // 2, self.total_steps], [self.total_steps]
 
-    def steps(self, count=1000):
-        """`count` int64 steps: every boundary with its neighbours, the extremes, and the rest at random."""
-        boundaries = [0, self.warmup_steps, self.warmup_steps + self.hold_steps, self.total_steps]
-        boundaries.append((boundaries[2] + boundaries[3]) // 2)
-        special = [self.start_step + at + near for at in boundaries for near in (-1, 0, 1)]
-        special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]
-        draw = random.Random(repr(self))
-        while len(special) < count:
-            special.append(self.start_step + draw.randint(0, self.total_steps + self.total_steps // 8))
-        return np.array([s for s in special if INT64.min <= s <= INT64.max], np.int64)
+
+@dataclasses.dataclass(frozen=True)
+class Restarts(Case):
+    """A `WarmupCosineRestarts`."""
+
+    schedule = lrops.WarmupCosineRestarts
+    native = staticmethod(_native.warmup_cosine_restarts)
+    reference = staticmethod(reference.warmup_cosine_restarts)
+
+    initial_learning_rate: float = 1e-3
+    warmup_steps: int = 0
+    first_decay_steps: int = 1000
+    t_mul: float = 2.0
+    m_mul: float = 1.0
+    alpha: float = 0.001
+    cycles: int | None = None
+    warmup_start: float = 0.0
+    start_step: int = 0
+
+    def starts(self):
+        """The first step of each cycle, counted from start_step, and the end of the last: the definition in integers.
+
+        Where all are equally long a range, however many they are.
+        """
+        warmup, first = self.warmup_steps, self.first_decay_steps
+        if self.t_mul == 1:
+            return range(warmup, warmup + (self.cycles or (MAX_STEPS - warmup) // first) * first + 1, first)
+        above, below = self.t_mul.as_integer_ratio()
+        starts, length, unit = [warmup], first, 1
+        while self.cycles is None or len(starts) <= self.cycles:
+            whole, rest = divmod(length, unit)
+            end = starts[-1] + whole + (2 * rest > unit or (2 * rest == unit and whole % 2))
+            if end > MAX_STEPS:
+                break
+            starts.append(end)
+            length, unit = length * above, unit * below
+        return starts
+
+    def landmarks(self):
+        """As of a Curve, with every cycle's first step and middle; of very many cycles, the first and the last 30."""
+        starts = self.starts()
+        starts = list(starts) if len(starts) <= 70 else [*starts[:30], *starts[-30:]]
+        middles = [(first + end) // 2 for first, end in itertools.pairwise(starts)]
+        return [0, *starts, *middles], starts
 
 
 CORNERS = {
@@ -88,6 +146,12 @@ CORNERS = {
     "peak_one": Curve(initial_learning_rate=1.0, alpha=0.0, warmup_steps=2**25, total_steps=2**26),
     "peak_tie": Curve(initial_learning_rate=1 + 2**-24, warmup_steps=4, total_steps=12),
     "past_2_24": Curve(warmup_steps=2**24 + 1, total_steps=2**31 + 7),
+    "restarts": Restarts(),
+    "restarts_one_step": Restarts(first_decay_steps=1, cycles=1),
+    "restarts_ties": Restarts(warmup_steps=7, first_decay_steps=3, t_mul=1.5, m_mul=0.9, cycles=40, warmup_start=0.1),
+    "restarts_lower": Restarts(warmup_steps=50, t_mul=1.0, m_mul=0.5, alpha=0.0, cycles=64, start_step=-1),
+    "restarts_alike": Restarts(warmup_steps=500, t_mul=1.0, start_step=-MAX_STEPS),
+    "restarts_longest": Restarts(warmup_steps=2**40, first_decay_steps=2**30 + 1, m_mul=1 - 2**-53, alpha=1 / 3),
 }
 
 
@@ -108,7 +172,35 @@ def random_curves(count, seed=20261123):
         )
 
 
-CURVES = CORNERS | {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+def random_restarts(count, seed=20261124):
+    """Restarts over the whole range of every hyper-parameter."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        t_mul = draw.choice([1.0, 1.5, 2.0, 3.0, draw.uniform(1, 4)])
+        yield Restarts(
+            initial_learning_rate=draw.choice([1e-3, 10 ** draw.uniform(-12, 6)]),
+            warmup_steps=draw.choice([0, 500, draw.randint(0, 10**6)]),
+            first_decay_steps=draw.choice([1, draw.randint(2, 100), draw.randint(100, 10**6)]),
+            t_mul=t_mul,
+            m_mul=draw.choice([1.0, 0.5, draw.uniform(0.01, 1)]),
+            alpha=draw.choice([0.0, 0.001, draw.random()]),
+            cycles=draw.randint(1, 20) if t_mul < 2 or draw.random() < 0.5 else None,
+            warmup_start=draw.choice([0.0, draw.random()]),
+            start_step=draw.choice([0, -1, draw.randint(-(10**6), 10**6)]),
+        )
+
+
+CURVES = CORNERS | {
+    "restarts_equal": Restarts(t_mul=1.0, m_mul=0.9, cycles=20),
+    "restarts_alike_counted": Restarts(first_decay_steps=7, t_mul=1.0, cycles=10**6, start_step=MAX_STEPS),
+    "restarts_three": Restarts(first_decay_steps=2, t_mul=3.0, m_mul=0.5, alpha=1.0),
+    "restarts_near_one": Restarts(first_decay_steps=2**53, t_mul=1 + 2**-52, cycles=64, start_step=-MAX_STEPS),
+    "restarts_far_apart": Restarts(t_mul=1e300, m_mul=5e-324),
+    "restarts_vanish": Restarts(t_mul=1.0, m_mul=1e-9, cycles=64, alpha=0.0),
+    "restarts_one_longest": Restarts(first_decay_steps=MAX_STEPS, cycles=1),
+}
+CURVES |= {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restarts(12))}
 
 
 def held_by(dtype, curves=CURVES):
@@ -132,7 +224,7 @@ def run_python(*arguments, folder, **environment):
 
 def schedule_of(curve, dtype="float32"):
     """The schedule of a curve."""
-    return lrops.WarmupCosineDecay(**curve.arguments(dtype=dtype))
+    return curve.schedule(**curve.arguments(dtype=dtype))
 
 
 def _eager(curve, steps, dtype):
@@ -148,7 +240,7 @@ def _xla(curve, steps, dtype):
 
 
 def _python(curve, steps, dtype):
-    return _native.warmup_cosine_decay(steps, **curve.arguments(dtype=dtype))
+    return curve.native(steps, **curve.arguments(dtype=dtype))
 
 
 def _on_gpu(mode):

@@ -9,7 +9,7 @@ from conftest import run_python
 TRAIN = """
 schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
 base = keras.optimizers.schedules.LearningRateSchedule
-assert isinstance(schedule, base) and issubclass(lrops.WarmupCosineDecay, base)
+assert isinstance(schedule, base) and issubclass(lrops.WarmupCosineRestarts, base)
 model = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(1)])
 model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse")
 rows = np.ones((32, 4), "float32")

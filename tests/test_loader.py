@@ -96,6 +96,8 @@ def test_a_missing_module(package):
 XLA = """
 schedule = tf.function(lrops.WarmupCosineDecay(1e-3, 10, 100), jit_compile=True)
 assert schedule(tf.constant(5, tf.int64)).numpy() == np.float32(5e-4)
+restarts = tf.function(lrops.WarmupCosineRestarts(1e-3, 10, 100), jit_compile=True)
+assert restarts(tf.constant(110, tf.int64)).numpy() == np.float32(1e-3)
 print("ran")
 """
 ORDERS = {

@@ -1,5 +1,5 @@
 // From the hyper-parameters a user typed to the exact constants of the formula, on the host, once for each op; and the
-// rules that hyper-parameters must keep, with the sentence that a broken one raises.
+// rules that hyper-parameters must keep, with the sentence that a broken one raises. Those of restarts: restarts.h.
 //
 // Called by the kernels' constructors and by the Python module. It must not know TensorFlow, Python or a device.
 #ifndef LROPS_FORMULA_CURVE_H_
@@ -10,22 +10,26 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
+#include <initializer_list>
 #include <string>
 
 #include "formula/warmup_cosine.h"
 
 namespace lrops {
 
-// The words are Keras'; docs for users stand in lrops/schedules.py.
+// What every curve has. The words are Keras'; docs for users stand in lrops/schedules.py.
 struct Hyperparameters {
   double initial_learning_rate;  // the peak p
   std::int64_t warmup_steps;     // W
-  std::int64_t total_steps;      // T, warmup and hold included
   double alpha;                  // the floor as a ratio of the peak
-  std::int64_t hold_steps;       // H
   double warmup_start;           // the first value as a ratio of the peak
   std::int64_t start_step;
+};
+
+struct Decay : Hyperparameters {
+  using Curve = DecayCurve;
+  std::int64_t total_steps;  // T, warmup and hold included
+  std::int64_t hold_steps;   // H
 };
 
 // An IEEE binary format that a rate can be rounded to.
@@ -108,25 +112,26 @@ inline Format MakeFormat(const Dtype& dtype, double initial_learning_rate) {
           static_cast<u64>(std::max<std::int64_t>(1 - field, 0))};
 }
 
-inline Curve MakeCurve(const Hyperparameters& h) {
-  Curve curve;
-  const u64 decay_steps = static_cast<u64>(h.total_steps - h.warmup_steps - h.hold_steps);
-  curve.start_step = static_cast<u64>(h.start_step) + (u64{1} << 63);
-  curve.warmup_steps = static_cast<u64>(h.warmup_steps);
-  curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
-  curve.first_half_end = decay_steps / 2 + 1;
-  curve.total_steps = static_cast<u64>(h.total_steps);
-  curve.warmup = ToDivisor(std::max<u64>(curve.warmup_steps, 1));
-  curve.decay = ToDivisor(decay_steps);
+// The peak as a Real, divided by 2^E.
+inline Real<u64> Peak(const Hyperparameters& h) {
   int exponent;
-  const u64 peak = Significand(h.initial_learning_rate, &exponent);
-  curve.peak = {peak, 0};
-  Split(peak, h.warmup_start, &curve.start, &curve.rise);
-  Split(peak, h.alpha, &curve.floor, &curve.drop);
-  return curve;
+  return {Significand(h.initial_learning_rate, &exponent), 0};
 }
 
-template <typename Bits>
+// All but the cycles of a curve, and p * (1 - alpha).
+inline Frame MakeFrame(const Hyperparameters& h, u64 total_steps, Real<u64>* drop) {
+  Frame frame;
+  frame.start_step = static_cast<u64>(h.start_step) + (u64{1} << 63);
+  frame.warmup_steps = static_cast<u64>(h.warmup_steps);
+  frame.total_steps = total_steps;
+  frame.warmup = ToDivisor(std::max<u64>(frame.warmup_steps, 1));
+  const u64 peak = Peak(h).significand;
+  Split(peak, h.warmup_start, &frame.start, &frame.rise);
+  Split(peak, h.alpha, &frame.floor, drop);
+  return frame;
+}
+
+template <typename Bits, class Curve>
 void Fill(const Curve& curve, const Format& format, const std::int64_t* step, std::int64_t count, void* out) {
   for (std::int64_t i = 0; i < count; ++i) {
     static_cast<Bits*>(out)[i] =
@@ -134,35 +139,31 @@ void Fill(const Curve& curve, const Format& format, const std::int64_t* step, st
   }
 }
 
-}  // namespace internal
+struct Count {
+  const char* name;
+  std::int64_t value, least;
+};
 
-// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
-inline std::string Refusal(const Hyperparameters& h, const Dtype& dtype) {
-  using internal::Text;
+inline std::string Refusal(std::initializer_list<Count> counts) {
+  for (const Count& count : counts) {
+    if (count.value < count.least || count.value > kMaxSteps) {
+      return std::string(count.name) + " must be at least " + (count.least < 0 ? "-2^62" : Text(count.least)) +
+             " and at most 2^62. Received: " + count.name + "=" + Text(count.value);
+    }
+  }
+  return "";
+}
+
+// The rules of what every curve has.
+inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
   const double p = h.initial_learning_rate;
   if (!(std::isfinite(p) && p > 0)) {
     return "initial_learning_rate must be finite and greater than 0: it is the peak, where warmup ends (what Keras' "
            "CosineDecay calls warmup_target). Received: initial_learning_rate=" +
            Text(p);
   }
-  const struct {
-    const char* name;
-    std::int64_t value, least;
-  } counts[] = {{"warmup_steps", h.warmup_steps, 0},
-                {"hold_steps", h.hold_steps, 0},
-                {"total_steps", h.total_steps, 1},
-                {"start_step", h.start_step, -kMaxSteps}};
-  for (const auto& count : counts) {
-    if (count.value < count.least || count.value > kMaxSteps) {
-      return std::string(count.name) + " must be at least " + (count.least < 0 ? "-2^62" : Text(count.least)) +
-             " and at most 2^62. Received: " + count.name + "=" + Text(count.value);
-    }
-  }
-  if (h.warmup_steps >= h.total_steps - h.hold_steps) {  // without overflow
-    return "total_steps counts warmup and hold and must be greater than warmup_steps + hold_steps. Received: "
-           "warmup_steps=" +
-           Text(h.warmup_steps) + ", hold_steps=" + Text(h.hold_steps) + ", total_steps=" + Text(h.total_steps);
-  }
+  const std::string refusal = Refusal({{"warmup_steps", h.warmup_steps, 0}, {"start_step", h.start_step, -kMaxSteps}});
+  if (!refusal.empty()) return refusal;
   const struct {
     const char* name;
     double value;
@@ -184,9 +185,37 @@ inline std::string Refusal(const Hyperparameters& h, const Dtype& dtype) {
   return "";
 }
 
-// A curve that is ready to be evaluated, in the dtype it was asked for.
+}  // namespace internal
+
+// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+inline std::string Refusal(const Decay& h, const Dtype& dtype) {
+  using internal::Text;
+  std::string refusal = internal::SharedRefusal(h, dtype);
+  if (refusal.empty()) {
+    refusal = internal::Refusal({{"hold_steps", h.hold_steps, 0}, {"total_steps", h.total_steps, 1}});
+  }
+  if (refusal.empty() && h.warmup_steps >= h.total_steps - h.hold_steps) {  // without overflow
+    return "total_steps counts warmup and hold and must be greater than warmup_steps + hold_steps. Received: "
+           "warmup_steps=" +
+           Text(h.warmup_steps) + ", hold_steps=" + Text(h.hold_steps) + ", total_steps=" + Text(h.total_steps);
+  }
+  return refusal;
+}
+
+// The hyper-parameters must have passed Refusal.
+inline DecayCurve MakeCurve(const Decay& h) {
+  DecayCurve curve;
+  static_cast<Frame&>(curve) = internal::MakeFrame(h, static_cast<u64>(h.total_steps), &curve.drop);
+  curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
+  curve.decay = internal::ToDivisor(curve.total_steps - curve.decay_start);
+  curve.peak = internal::Peak(h);
+  return curve;
+}
+
+// A curve that is ready to be evaluated, in the dtype it was asked for. H is Decay or Restarts.
+template <class H>
 struct Schedule {
-  Curve curve;
+  typename H::Curve curve;
   Format format;
   const Dtype* dtype;
 
@@ -199,8 +228,9 @@ struct Schedule {
 };
 
 // The hyper-parameters must have passed Refusal.
-inline Schedule MakeSchedule(const Hyperparameters& h, const Dtype& dtype) {
-  return {internal::MakeCurve(h), internal::MakeFormat(dtype, h.initial_learning_rate), &dtype};
+template <class H>
+Schedule<H> MakeSchedule(const H& h, const Dtype& dtype) {
+  return {MakeCurve(h), internal::MakeFormat(dtype, h.initial_learning_rate), &dtype};
 }
 
 }  // namespace lrops

@@ -1,4 +1,5 @@
-// THE formula: warmup, hold, cosine decay. Steps go in, the bits of a correctly rounded learning rate come out.
+// THE formula: warmup, hold, cosine decay, restarts. Steps go in, the bits of a correctly rounded learning rate come
+// out.
 //
 // Called by the CPU and CUDA kernels and by the Python module (U = std::uint64_t) and by the XLA lowering (U = a value
 // in the XLA graph). It must not know any of them: no include, no branch on data, no allocation, no floating point.
@@ -21,7 +22,7 @@ namespace lrops {
 
 using u64 = unsigned long long;
 
-// ---- What U must offer, written out for u64: + - * & | ^ < and the functions below. Shifts by 64 or more give 0.
+// ---- What U must offer, written out for u64: + - * / & | ^ < and the functions below. Shifts by 64 or more give 0.
 
 LROPS_HOST_DEVICE inline u64 Constant(u64 /*like*/, u64 value) { return value; }
 LROPS_HOST_DEVICE inline u64 Select(bool condition, u64 yes, u64 no) { return condition ? yes : no; }
@@ -47,6 +48,21 @@ LROPS_HOST_DEVICE inline u64 MultiplyHigh(u64 a, u64 b) {
   return static_cast<u64>((static_cast<unsigned __int128>(a) * b) >> 64);
 #endif
 }
+
+// The index of the last of `count` ascending numbers that is not above x, and 0 where every one is; and a number by its
+// index. A table has at most kTable numbers.
+constexpr u64 kTable = 64;
+
+LROPS_HOST_DEVICE inline u64 LastNotAbove(const u64* ascending, u64 count, u64 x) {
+  u64 index = 0;
+  for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
+    const u64 next = index + stride;
+    index = next < count && ascending[next] <= x ? next : index;
+  }
+  return index;
+}
+
+LROPS_HOST_DEVICE inline u64 Take(const u64* table, u64 /*count*/, u64 index) { return table[index]; }
 
 // ---- A non-negative real number: significand * 2^-(64 + exponent), the top bit of the significand set. Its lowest bit
 // is "sticky": it is also set where anything below it was cut off, so that a tie seen later is really a tie. Zero has
@@ -136,50 +152,128 @@ LROPS_HOST_DEVICE inline Real<U> SineSquared(Real<U> x) {
   return Normalized(MultiplyHigh(sine, sine), twice - Constant(fixed, 2));
 }
 
-// ---- The curve
+// ---- The curves
+//
+// With p the peak, W = warmup_steps and s = step - start_step, clamped to >= 0, both curves begin with
+//
+//     rate = p * (warmup_start + (1 - warmup_start) * s / W)                  where s < W
+//
+// and go on in cycles of one cosine each, down to the floor p * alpha, where they stay after the last. With d steps
+// done of the L steps of cycle i = 0, 1, 2, ...
+//
+//     rate = p * (alpha + (1 - alpha) * m_mul^i * cos(pi/2 * d / L)^2)
+//
+// WarmupCosineDecay is one such cycle, behind a hold of H steps: it begins at W + H and ends at T.
+//
+// WarmupCosineRestarts is Keras' CosineDecayRestarts behind a warmup. Its cycle i has
+//
+//     L_i = first_decay_steps * t_mul^i steps, rounded to the nearest integer, ties to even,
+//
+// where the double t_mul is taken at its exact value and the power is exact: rounded once. Its first step is the
+// integer W + L_0 + ... + L_(i-1). Where every first_decay_steps * t_mul^i is an integer, as for every integer t_mul,
+// these are the restarts that Keras defines. Elsewhere a restart of Keras falls between two steps, and each cycle here
+// is less than a step longer or shorter than there; no error builds up, since each length is rounded from its own
+// power.
 
-// What curve.h (beside this file) makes of the hyper-parameters, once for each op. Every rate is divided by 2^E, the
-// least power of two above the peak, and so lies in [0, 1).
-struct Curve {
-  u64 start_step;                // + 2^63, which maps the order of int64 to that of u64
-  u64 warmup_steps;              // W
-  u64 decay_start;               // W + H
-  u64 first_half_end;            // the first step counted from decay_start that lies in the second half of the decay
-  u64 total_steps;               // T
-  Divisor warmup;                // W
-  Divisor decay;                 // T - W - H
-  Real<u64> start, peak, floor;  // p * warmup_start, p, p * alpha
-  Real<u64> rise, drop;          // p * (1 - warmup_start), p * (1 - alpha)
+// What curve.h and restarts.h (beside this file) make of the hyper-parameters, once for each op. Every rate is divided
+// by 2^E, the least power of two above the peak, and so lies in [0, 1).
+struct Frame {
+  u64 start_step;          // + 2^63, which maps the order of int64 to that of u64
+  u64 warmup_steps;        // W
+  u64 total_steps;         // the end of the last cycle
+  Divisor warmup;          // W
+  Real<u64> start, floor;  // p * warmup_start, p * alpha
+  Real<u64> rise;          // p * (1 - warmup_start)
 };
 
-// The learning rate at `step` (an int64 plus 2^63), divided by 2^E.
+struct DecayCurve : Frame {
+  u64 decay_start;       // W + H
+  Divisor decay;         // T - W - H
+  Real<u64> peak, drop;  // p, p * (1 - alpha)
+};
+
+struct RestartsCurve : Frame {
+  u64 repeats;             // how often the last cycle comes, where there is but one in the table; else 1
+  u64 count;               // cycles in the table
+  u64 first[kTable + 1];   // of each cycle its first step, of the last one its end too
+  u64 reciprocal[kTable];  // of the Divisor of each length
+  u64 peak_significand[kTable], peak_exponent[kTable];  // p * (alpha + (1 - alpha) * m_mul^i)
+  u64 drop_significand[kTable], drop_exponent[kTable];  // p * (1 - alpha) * m_mul^i
+};
+
+// One cosine, from `peak` down by `drop`.
 template <class U>
+struct Cycle {
+  U first, end;                // steps, counted from start_step
+  U value, reciprocal, shift;  // of the Divisor end - first
+  Real<U> peak, drop;
+};
+
+// The cycle in which step s lies, or the one that comes next.
+template <class U>
+LROPS_HOST_DEVICE inline Cycle<U> FindCycle(const DecayCurve& curve, U s) {
+  const auto constant = [&](u64 value) { return Constant(s, value); };
+  return {constant(curve.decay_start),
+          constant(curve.total_steps),
+          constant(curve.decay.value),
+          constant(curve.decay.reciprocal),
+          constant(curve.decay.shift),
+          {constant(curve.peak.significand), constant(curve.peak.exponent)},
+          {constant(curve.drop.significand), constant(curve.drop.exponent)}};
+}
+
+template <class U>
+LROPS_HOST_DEVICE inline Cycle<U> FindCycle(const RestartsCurve& curve, U s) {
+  const U index = LastNotAbove(curve.first, curve.count, s);
+  const auto take = [&](const u64* table) { return Take(table, curve.count, index); };
+  U first = take(curve.first);
+  U end = take(curve.first + 1);
+  const U length = end - first;
+  if (curve.repeats > 1) {  // the same for every step
+    const U done = Min((Max(s, first) - first) / length, Constant(s, curve.repeats - 1)) * length;
+    first = first + done;
+    end = end + done;
+  }
+  const U shift = LeadingZeros(length) - Constant(s, 1);
+  return {first,
+          end,
+          ShiftLeft(length, shift),
+          take(curve.reciprocal),
+          shift,
+          {take(curve.peak_significand), take(curve.peak_exponent)},
+          {take(curve.drop_significand), take(curve.drop_exponent)}};
+}
+
+// The learning rate at `step` (an int64 plus 2^63), divided by 2^E.
+template <class Curve, class U>
 LROPS_HOST_DEVICE inline Real<U> Evaluate(const Curve& curve, U step) {
   const auto constant = [&](u64 value) { return Constant(step, value); };
   const U s = Min(Max(step, constant(curve.start_step)) - constant(curve.start_step), constant(curve.total_steps));
-  const U decayed = Max(s, constant(curve.decay_start)) - constant(curve.decay_start);
+  const Cycle<U> cycle = FindCycle(curve, s);
+  const U done = Max(s, cycle.first) - cycle.first;
+  const U left = cycle.end - s;
 
   // Three pieces, each base +- scale * f(n / d):
   //   warmup         start + rise * s / W
-  //   first half     peak  - drop * sin(pi/2 * (s - W - H) / D)^2     (hold is its first point)
-  //   second half    floor + drop * sin(pi/2 * (T - s) / D)^2         (after the end: its last point)
+  //   first half     peak  - drop * sin(pi/2 * done / L)^2     (hold is its first point)
+  //   second half    floor + drop * sin(pi/2 * left / L)^2     (after the end: its last point)
   // Each half measures from its own exact end, so that nothing cancels and n / d <= 1/2.
   const auto in_warmup = s < constant(curve.warmup_steps);
-  const auto in_first_half = decayed < constant(curve.first_half_end);
-  const auto pick = [&](u64 warmup, u64 first_half, u64 second_half) {
-    return Select(in_warmup, constant(warmup), Select(in_first_half, constant(first_half), constant(second_half)));
+  const auto in_second_half = left < done;
+  const auto pick = [&](U warmup, U first_half, U second_half) {
+    return Select(in_warmup, warmup, Select(in_second_half, second_half, first_half));
   };
-  const U n = Select(in_warmup, s, Select(in_first_half, decayed, constant(curve.total_steps) - s));
-  const Real<U> x = Quotient(n, Select(in_warmup, constant(curve.warmup.value), constant(curve.decay.value)),
-                             Select(in_warmup, constant(curve.warmup.reciprocal), constant(curve.decay.reciprocal)),
-                             Select(in_warmup, constant(curve.warmup.shift), constant(curve.decay.shift)));
+  const Real<U> x = Quotient(pick(s, done, left), Select(in_warmup, constant(curve.warmup.value), cycle.value),
+                             Select(in_warmup, constant(curve.warmup.reciprocal), cycle.reciprocal),
+                             Select(in_warmup, constant(curve.warmup.shift), cycle.shift));
   const Real<U> bend = SineSquared(x);
   const Real<U> f = {Select(in_warmup, x.significand, bend.significand), Select(in_warmup, x.exponent, bend.exponent)};
-  const Real<U> base = {pick(curve.start.significand, curve.peak.significand, curve.floor.significand),
-                        pick(curve.start.exponent, curve.peak.exponent, curve.floor.exponent)};
-  const Real<U> scale = {pick(curve.rise.significand, curve.drop.significand, curve.drop.significand),
-                         pick(curve.rise.exponent, curve.drop.exponent, curve.drop.exponent)};
-  return Sum(base, Product(scale, f), pick(0, ~u64{0}, 0));
+  const Real<U> base = {
+      pick(constant(curve.start.significand), cycle.peak.significand, constant(curve.floor.significand)),
+      pick(constant(curve.start.exponent), cycle.peak.exponent, constant(curve.floor.exponent))};
+  const Real<U> scale = {Select(in_warmup, constant(curve.rise.significand), cycle.drop.significand),
+                         Select(in_warmup, constant(curve.rise.exponent), cycle.drop.exponent)};
+  return Sum(base, Product(scale, f), pick(constant(0), constant(~u64{0}), constant(0)));
 }
 
 // ---- Rounding, once, to the output dtype

@@ -1,40 +1,58 @@
-// Reads the op's attributes into the constants of the formula, or fails with InvalidArgument and the sentence why.
+// Reads an op's attributes into the constants of the formula, or fails with InvalidArgument and the sentence why.
 //
 // Called by the constructor of every kernel, whatever its device. It must not know a device.
 #ifndef LROPS_KERNELS_ATTRIBUTES_H_
 #define LROPS_KERNELS_ATTRIBUTES_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "formula/curve.h"
+#include "formula/restarts.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/platform/denormal.h"
 
 namespace lrops {
 
-inline constexpr char kOpName[] = "Lrops>WarmupCosineDecay";
+inline constexpr char kDecayOp[] = "Lrops>WarmupCosineDecay";
+inline constexpr char kRestartsOp[] = "Lrops>WarmupCosineRestarts";
+
+namespace internal {
 
 inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const char* name, double* value) {
   std::string text;
   TF_RETURN_IF_ERROR(context->GetAttr(name, &text));
   if (absl::SimpleAtod(text, value)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(kOpName, ": ", name, " must be a decimal number. Received: ", name, "='", text, "'"));
+  return absl::InvalidArgumentError(absl::StrCat(name, " must be a decimal number. Received: ", name, "='", text, "'"));
 }
 
-inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule* schedule) {
-  // The executor's threads take subnormal numbers for 0; an alpha of 1e-310 must mean the same here as in Python.
-  const tensorflow::port::ScopedDontFlushDenormal exact;
-  Hyperparameters h;
+// What only one of the curves has.
+inline absl::Status ReadCycles(tensorflow::OpKernelConstruction* context, Decay* h) {
+  TF_RETURN_IF_ERROR(context->GetAttr("total_steps", &h->total_steps));
+  return context->GetAttr("hold_steps", &h->hold_steps);
+}
+
+inline absl::Status ReadCycles(tensorflow::OpKernelConstruction* context, Restarts* h) {
+  std::int64_t cycles;
+  TF_RETURN_IF_ERROR(context->GetAttr("first_decay_steps", &h->first_decay_steps));
+  TF_RETURN_IF_ERROR(ReadReal(context, "t_mul", &h->t_mul));
+  TF_RETURN_IF_ERROR(ReadReal(context, "m_mul", &h->m_mul));
+  TF_RETURN_IF_ERROR(context->GetAttr("cycles", &cycles));
+  if (cycles != 0) h->cycles = cycles;
+  return absl::OkStatus();
+}
+
+template <class H>
+absl::Status Read(tensorflow::OpKernelConstruction* context, Schedule<H>* schedule) {
+  H h;
   tensorflow::DataType type;
   TF_RETURN_IF_ERROR(ReadReal(context, "initial_learning_rate", &h.initial_learning_rate));
   TF_RETURN_IF_ERROR(context->GetAttr("warmup_steps", &h.warmup_steps));
-  TF_RETURN_IF_ERROR(context->GetAttr("total_steps", &h.total_steps));
+  TF_RETURN_IF_ERROR(ReadCycles(context, &h));
   TF_RETURN_IF_ERROR(ReadReal(context, "alpha", &h.alpha));
-  TF_RETURN_IF_ERROR(context->GetAttr("hold_steps", &h.hold_steps));
   TF_RETURN_IF_ERROR(ReadReal(context, "warmup_start", &h.warmup_start));
   TF_RETURN_IF_ERROR(context->GetAttr("start_step", &h.start_step));
   TF_RETURN_IF_ERROR(context->GetAttr("dtype", &type));
@@ -45,12 +63,23 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Sc
   const Dtype* dtype = FindDtype(name);
   if (dtype == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat(kOpName, ": dtype must be float16, bfloat16, float32 or float64. Received: dtype=", name));
+        absl::StrCat("dtype must be float16, bfloat16, float32 or float64. Received: dtype=", name));
   }
   const std::string refusal = Refusal(h, *dtype);
-  if (!refusal.empty()) return absl::InvalidArgumentError(absl::StrCat(kOpName, ": ", refusal));
+  if (!refusal.empty()) return absl::InvalidArgumentError(refusal);
   *schedule = MakeSchedule(h, *dtype);
   return absl::OkStatus();
+}
+
+}  // namespace internal
+
+template <class H>
+absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule<H>* schedule) {
+  // The executor's threads take subnormal numbers for 0; an alpha of 1e-310 must mean the same here as in Python.
+  const tensorflow::port::ScopedDontFlushDenormal exact;
+  const absl::Status status = internal::Read(context, schedule);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(context->def().op(), ": ", status.message()));
 }
 
 }  // namespace lrops

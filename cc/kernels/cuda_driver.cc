@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <mutex>
 #include <type_traits>
@@ -24,7 +25,8 @@ __asm__(".symver dlerror,dlerror@GLIBC_2.2.5");
 namespace lrops {
 namespace {
 
-constexpr char kKernel[] = "lrops_warmup_cosine";
+enum Kernel { kDecay, kRestarts, kKernels };
+constexpr const char* kNames[kKernels] = {"lrops_warmup_cosine", "lrops_warmup_cosine_restarts"};
 constexpr std::int64_t kWarp = 32;
 constexpr std::int64_t kBlock = 256;
 constexpr std::int64_t kGrid = 4096;  // more than any card runs at once; each thread then takes several elements
@@ -34,6 +36,8 @@ using Result = int;
 constexpr Result kSuccess = 0;
 constexpr int kJitErrorLogBuffer = 5;
 constexpr int kJitErrorLogBufferSizeBytes = 6;
+
+static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the arguments that a kernel can have");
 
 class Driver {
  public:
@@ -78,38 +82,32 @@ class Driver {
   std::string error_;
 };
 
-std::string Sentence(const std::string& what) {
-  return std::string("the CUDA kernel ") + kKernel + " could not be launched: " + what +
-         ". It needs an NVIDIA driver of version " + kLeastDriver +
-         " or newer; `nvidia-smi` names the one of this machine. On a CPU, with tf.device('CPU:0'), the op needs none.";
-}
-
-// The sentence for a call that failed, or an empty string.
+// What a call that failed returned, or an empty string.
 std::string Check(const Driver& driver, const char* call, Result result, const char* log = "") {
   if (result == kSuccess) return "";
   const char* name = nullptr;
   const char* text = nullptr;
   driver.GetErrorName(result, &name);
   driver.GetErrorString(result, &text);
-  return Sentence(std::string(call) + " returned " + (name ? name : std::to_string(result)) +
-                  (text ? std::string(" (") + text + ")" : "") + (*log ? std::string("; the log says: ") + log : ""));
+  return std::string(call) + " returned " + (name ? name : std::to_string(result)) +
+         (text ? std::string(" (") + text + ")" : "") + (*log ? std::string("; the log says: ") + log : "");
 }
 
-// The kernel in the current context. Loads the module at the first call in that context, which is when the driver
+// The kernels in the current context. Loads the module at the first call in that context, which is when the driver
 // compiles the PTX for its card.
-std::string GetKernel(const Driver& driver, void** kernel) {
+std::string GetKernels(const Driver& driver, std::array<void*, kKernels>* kernels) {
   static std::mutex mutex;
   // By the context's number and not its address, which a later context may get again. A destroyed context takes its
   // module with it.
-  static auto& kernels = *new std::map<unsigned long long, void*>;
+  static auto& loaded = *new std::map<unsigned long long, std::array<void*, kKernels>>;
 
   unsigned long long context;
   std::string error = Check(driver, "cuCtxGetId", driver.CtxGetId(nullptr, &context));
   if (!error.empty()) return error;
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = kernels.find(context);
-  if (found != kernels.end()) {
-    *kernel = found->second;
+  const auto found = loaded.find(context);
+  if (found != loaded.end()) {
+    *kernels = found->second;
     return "";
   }
   char log[4096] = "";
@@ -117,39 +115,59 @@ std::string GetKernel(const Driver& driver, void** kernel) {
   void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
   void* module = nullptr;
   error = Check(driver, "cuModuleLoadDataEx", driver.ModuleLoadDataEx(&module, kPtx, 2, options, values), log);
-  if (!error.empty()) return error;
-  error = Check(driver, "cuModuleGetFunction", driver.ModuleGetFunction(kernel, module, kKernel));
-  if (error.empty()) kernels[context] = *kernel;
+  for (int kernel = 0; kernel < kKernels && error.empty(); ++kernel) {
+    error = Check(driver, "cuModuleGetFunction", driver.ModuleGetFunction(&(*kernels)[kernel], module, kNames[kernel]));
+  }
+  if (error.empty()) loaded[context] = *kernels;
   return error;
 }
 
-}  // namespace
-
-std::string LaunchLearningRates(const Schedule& schedule, const std::int64_t* step, std::int64_t count, void* out,
-                                void* stream) {
-  if (count == 0) return "";
+// Launches a kernel; returns what failed, or an empty string. `curve` is the kernel's.
+std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
+                   std::int64_t count, void* out, void* stream) {
   static const Driver driver;
-  if (!driver.error().empty()) return Sentence(driver.error());
+  if (!driver.error().empty()) return driver.error();
 
   // A kernel belongs to a context, and so does a stream: the stream's is the right one, whatever is current here.
   void* context = nullptr;
   std::string error = Check(driver, "cuStreamGetCtx", driver.StreamGetCtx(stream, &context));
   if (error.empty()) error = Check(driver, "cuCtxPushCurrent", driver.CtxPushCurrent(context));
   if (!error.empty()) return error;
-  void* kernel = nullptr;
-  error = GetKernel(driver, &kernel);
+  std::array<void*, kKernels> kernels;
+  error = GetKernels(driver, &kernels);
   if (error.empty()) {
-    Curve curve = schedule.curve;
-    Format format = schedule.format;
-    int bytes = schedule.dtype->bytes;
-    void* arguments[] = {&curve, &format, &bytes, &step, &count, &out};
+    void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
     const auto block = static_cast<unsigned>(std::min((count - 1) / kWarp * kWarp + kWarp, kBlock));
     const auto grid = static_cast<unsigned>(std::min((count - 1) / kBlock + 1, kGrid));
     error = Check(driver, "cuLaunchKernel",
-                  driver.LaunchKernel(kernel, grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
+                  driver.LaunchKernel(kernels[kernel], grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
   }
   const std::string restored = Check(driver, "cuCtxPopCurrent", driver.CtxPopCurrent(&context));
   return error.empty() ? restored : error;
+}
+
+template <class H>
+std::string Launch(Kernel kernel, const Schedule<H>& schedule, const std::int64_t* step, std::int64_t count, void* out,
+                   void* stream) {
+  if (count == 0) return "";
+  const std::string error =
+      Launch(kernel, &schedule.curve, schedule.format, schedule.dtype->bytes, step, count, out, stream);
+  if (error.empty()) return "";
+  return std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error +
+         ". It needs an NVIDIA driver of version " + kLeastDriver +
+         " or newer; `nvidia-smi` names the one of this machine. On a CPU, with tf.device('CPU:0'), the op needs none.";
+}
+
+}  // namespace
+
+std::string LaunchLearningRates(const Schedule<Decay>& schedule, const std::int64_t* step, std::int64_t count,
+                                void* out, void* stream) {
+  return Launch(kDecay, schedule, step, count, out, stream);
+}
+
+std::string LaunchLearningRates(const Schedule<Restarts>& schedule, const std::int64_t* step, std::int64_t count,
+                                void* out, void* stream) {
+  return Launch(kRestarts, schedule, step, count, out, stream);
 }
 
 }  // namespace lrops

@@ -1,4 +1,4 @@
-// The op on a GPU, device side: the formula over every element of `step`, which stays in device memory.
+// The ops on a GPU, device side: the formula over every element of `step`, which stays in device memory.
 //
 // Launched by cuda_driver.cc through the driver API. It must not know TensorFlow, the C++ library or a CUDA header:
 // NVRTC compiles it to the PTX that the op library carries; nvcc and, in the tests, a host compiler take it as well.
@@ -6,8 +6,9 @@
 
 // `bytes`, the width of the output, is the same in every thread: one kernel to compile at a driver's first launch costs
 // more than a choice between three stores.
-extern "C" __global__ void lrops_warmup_cosine(const lrops::Curve curve, const lrops::Format format, const int bytes,
-                                               const long long* step, const long long count, void* out) {
+template <class Curve>
+__device__ inline void LearningRates(const Curve& curve, const lrops::Format& format, const int bytes,
+                                     const long long* step, const long long count, void* out) {
   const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
   for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
     const lrops::u64 ordered = static_cast<lrops::u64>(step[i]) + (lrops::u64{1} << 63);
@@ -16,4 +17,16 @@ extern "C" __global__ void lrops_warmup_cosine(const lrops::Curve curve, const l
     if (bytes == 4) static_cast<unsigned int*>(out)[i] = static_cast<unsigned int>(bits);
     if (bytes == 8) static_cast<lrops::u64*>(out)[i] = bits;
   }
+}
+
+extern "C" __global__ void lrops_warmup_cosine(const lrops::DecayCurve curve, const lrops::Format format,
+                                               const int bytes, const long long* step, const long long count,
+                                               void* out) {
+  LearningRates(curve, format, bytes, step, count, out);
+}
+
+extern "C" __global__ void lrops_warmup_cosine_restarts(const lrops::RestartsCurve curve, const lrops::Format format,
+                                                        const int bytes, const long long* step, const long long count,
+                                                        void* out) {
+  LearningRates(curve, format, bytes, step, count, out);
 }

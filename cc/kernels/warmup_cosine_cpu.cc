@@ -1,4 +1,4 @@
-// The op on a CPU: the formula over every element of `step`.
+// The ops on a CPU: the formula over every element of `step`.
 //
 // Called by TensorFlow's executor, in eager and graph mode. It must not know the other devices.
 #include <cstdint>
@@ -9,9 +9,10 @@
 namespace lrops {
 namespace {
 
-class WarmupCosineDecayCpu : public tensorflow::OpKernel {
+template <class H>
+class LearningRateCpu : public tensorflow::OpKernel {
  public:
-  explicit WarmupCosineDecayCpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+  explicit LearningRateCpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, ReadAttributes(context, &schedule_));
   }
 
@@ -26,10 +27,11 @@ class WarmupCosineDecayCpu : public tensorflow::OpKernel {
   bool IsExpensive() override { return false; }
 
  private:
-  Schedule schedule_;
+  Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Lrops>WarmupCosineDecay").Device(tensorflow::DEVICE_CPU), WarmupCosineDecayCpu);
+REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<Decay>);
+REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<Restarts>);
 
 }  // namespace
 }  // namespace lrops

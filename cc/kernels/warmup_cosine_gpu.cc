@@ -1,4 +1,4 @@
-// The op on an NVIDIA GPU: one launch on TensorFlow's stream for an evaluation of any shape, no copy and no wait.
+// The ops on an NVIDIA GPU: one launch on TensorFlow's stream for an evaluation of any shape, no copy and no wait.
 //
 // Called by TensorFlow's executor. It must not know a CUDA header, so that it builds against every flavour of
 // TensorFlow and loads where there is no CUDA: the launcher opens the driver when the first evaluation comes.
@@ -15,9 +15,10 @@
 namespace lrops {
 namespace {
 
-class WarmupCosineDecayGpu : public tensorflow::OpKernel {
+template <class H>
+class LearningRateGpu : public tensorflow::OpKernel {
  public:
-  explicit WarmupCosineDecayGpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+  explicit LearningRateGpu(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, ReadAttributes(context, &schedule_));
   }
 
@@ -28,14 +29,15 @@ class WarmupCosineDecayGpu : public tensorflow::OpKernel {
     const std::string error =
         LaunchLearningRates(schedule_, step.flat<std::int64_t>().data(), step.NumElements(), learning_rate->data(),
                             context->op_device_context()->stream()->platform_specific_handle().stream);
-    OP_REQUIRES(context, error.empty(), absl::InternalError(absl::StrCat(kOpName, ": ", error)));
+    OP_REQUIRES(context, error.empty(), absl::InternalError(absl::StrCat(type_string(), ": ", error)));
   }
 
  private:
-  Schedule schedule_;
+  Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name("Lrops>WarmupCosineDecay").Device(tensorflow::DEVICE_GPU), WarmupCosineDecayGpu);
+REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<Decay>);
+REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<Restarts>);
 
 }  // namespace
 }  // namespace lrops

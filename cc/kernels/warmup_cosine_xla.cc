@@ -1,12 +1,15 @@
-// The op under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
+// The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
 //
 // Called by TensorFlow's bridge to XLA, for every platform that XLA has. It must not know a platform: XLA's u64 is the
 // whole requirement. A unit of its own, and a library of its own, because XLA's headers take half a minute to compile.
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "kernels/attributes.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/xla_builder.h"
 
@@ -21,6 +24,7 @@ struct XlaU64 {
 XlaU64 operator+(XlaU64 a, XlaU64 b) { return {a.op + b.op}; }
 XlaU64 operator-(XlaU64 a, XlaU64 b) { return {a.op - b.op}; }
 XlaU64 operator*(XlaU64 a, XlaU64 b) { return {a.op * b.op}; }
+XlaU64 operator/(XlaU64 a, XlaU64 b) { return {a.op / b.op}; }
 XlaU64 operator&(XlaU64 a, XlaU64 b) { return {a.op & b.op}; }
 XlaU64 operator|(XlaU64 a, XlaU64 b) { return {a.op | b.op}; }
 XlaU64 operator^(XlaU64 a, XlaU64 b) { return {a.op ^ b.op}; }
@@ -45,6 +49,40 @@ XlaU64 MultiplyHigh(XlaU64 a, XlaU64 b) {
   return a1 * b1 + ShiftRight(middle, half) + ShiftRight(other, half);
 }
 
+// A constant table, of `count` numbers from `values` on.
+xla::XlaOp Table(XlaU64 like, const u64* values, u64 count) {
+  const std::vector<std::uint64_t> table(values, values + count);
+  return xla::ConstantR1<std::uint64_t>(like.op.builder(), table);
+}
+
+// Compares x with every number at once and counts, along a dimension of its own.
+XlaU64 LastNotAbove(const u64* ascending, u64 count, XlaU64 x) {
+  if (count == 1) return Constant(x, 0);
+  xla::XlaBuilder* const builder = x.op.builder();
+  const auto shape = builder->GetShape(x.op);
+  if (!shape.ok()) return {builder->ReportError(shape.status())};
+  std::vector<std::int64_t> sizes(shape->dimensions().begin(), shape->dimensions().end());
+  const std::int64_t rank = static_cast<std::int64_t>(sizes.size());
+  std::vector<std::int64_t> all(sizes.size());
+  std::iota(all.begin(), all.end(), 0);
+  sizes.push_back(static_cast<std::int64_t>(count - 1));
+  const xla::XlaOp table = xla::BroadcastInDim(Table(x, ascending + 1, count - 1), sizes, {rank});
+  const xla::XlaOp reached = xla::Ge(xla::BroadcastInDim(x.op, sizes, all), table);
+  return {xla::Reduce(xla::ConvertElementType(reached, xla::U64), xla::ConstantR0<std::uint64_t>(builder, 0),
+                      xla::CreateScalarAddComputation(xla::U64, builder), {rank})};
+}
+
+XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
+  if (count == 1) return Constant(index, *table);
+  const auto shape = index.op.builder()->GetShape(index.op);
+  if (!shape.ok()) return {index.op.builder()->ReportError(shape.status())};
+  xla::GatherDimensionNumbers dimensions;  // each index is a scalar and takes a scalar
+  dimensions.add_collapsed_slice_dims(0);
+  dimensions.add_start_index_map(0);
+  dimensions.set_index_vector_dim(static_cast<std::int64_t>(shape->dimensions().size()));
+  return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
+}
+
 }  // namespace
 }  // namespace lrops
 
@@ -52,9 +90,10 @@ XlaU64 MultiplyHigh(XlaU64 a, XlaU64 b) {
 namespace lrops {
 namespace {
 
-class WarmupCosineDecayXla : public tensorflow::XlaOpKernel {
+template <class H>
+class LearningRateXla : public tensorflow::XlaOpKernel {
  public:
-  explicit WarmupCosineDecayXla(tensorflow::OpKernelConstruction* context) : XlaOpKernel(context) {
+  explicit LearningRateXla(tensorflow::OpKernelConstruction* context) : XlaOpKernel(context) {
     OP_REQUIRES_OK(context, ReadAttributes(context, &schedule_));
   }
 
@@ -69,28 +108,31 @@ class WarmupCosineDecayXla : public tensorflow::XlaOpKernel {
   }
 
  private:
-  Schedule schedule_;
+  Schedule<H> schedule_;
 };
 
-REGISTER_XLA_OP(Name(kOpName), WarmupCosineDecayXla);
+REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<Decay>);
+REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<Restarts>);
 
 // TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. Where this library is
 // loaded later than that, as in `x = tf.constant(1); import lrops`, the kernels have to be added by hand.
-const bool registered_late = [] {
+template <class H>
+bool RegisterLate(const char* op) {
   const tensorflow::KernelList existing = tensorflow::GetRegisteredKernelsForOp("AddV2");
   for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
     for (const tensorflow::KernelDef& kernel : existing.kernel()) {
       if (kernel.device_type() != device) continue;
       tensorflow::kernel_factory::OpKernelRegistrar(
-          tensorflow::register_kernel::Name(kOpName).Device(device).Build(), "WarmupCosineDecayXla",
+          tensorflow::register_kernel::Name(op).Device(device).Build(), "LearningRateXla",
           [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
-            return new WarmupCosineDecayXla(context);
+            return new LearningRateXla<H>(context);
           });
       break;
     }
   }
   return true;
-}();
+}
+const bool registered_late = RegisterLate<Decay>(kDecayOp) && RegisterLate<Restarts>(kRestartsOp);
 
 }  // namespace
 }  // namespace lrops

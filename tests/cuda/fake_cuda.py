@@ -39,13 +39,17 @@ def stream(of):
 
 
 def launch(steps, of, curve=CURVE, dtype="float32"):
-    """The rates' bits and the launcher's sentence, empty where all went well."""
+    """The rates' bits and the launcher's sentence, empty where all went well. `curve` has the order of launcher.cc."""
     steps = np.ascontiguousarray(steps, np.int64)
     out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
     error = ctypes.create_string_buffer(8192)
-    numbers = [(ctypes.c_double if isinstance(value, float) else ctypes.c_int64)(value) for value in curve.values()]
+    # A curve that has cycles has None where it means as many as fit.
+    numbers = [
+        ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int64(value or 0) for value in curve.values()
+    ]
     arrays = [ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(steps.size), ctypes.c_void_p(out.ctypes.data)]
-    _launcher.launch(*numbers, dtype.encode(), *arrays, ctypes.byref(of), error, len(error))
+    function = _launcher.launch_decay if "total_steps" in curve else _launcher.launch_restarts
+    function(*numbers, dtype.encode(), *arrays, ctypes.byref(of), error, len(error))
     return out, error.value.decode()
 
 

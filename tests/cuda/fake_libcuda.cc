@@ -1,11 +1,10 @@
-// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernel on the host, and keeps a
+// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernels on the host, and keeps a
 // log of every call.
 //
 // Built by test_cuda_launcher.py, opened by the launcher, and steered by fake_cuda.py through the fake_* functions. It
 // must not know the launcher. A stream is a pointer to its context's address, a context a pointer to its number.
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <string>
@@ -14,6 +13,7 @@
 
 // What CUDA gives a kernel, for a host compiler.
 #define __global__
+#define __device__
 struct Index {
   unsigned x, y, z;
 };
@@ -26,6 +26,27 @@ using Context = unsigned long long;
 struct Module {
   Context context;
 };
+using Kernel = void (*)(void** arguments);
+struct Function {
+  Context context;
+  Kernel kernel;
+};
+
+template <class T>
+T& At(void* argument) {
+  return *static_cast<T*>(argument);
+}
+
+const std::map<std::string, Kernel> kKernels = {
+    {"lrops_warmup_cosine",
+     [](void** a) {
+       lrops_warmup_cosine(At<lrops::DecayCurve>(a[0]), At<lrops::Format>(a[1]), At<int>(a[2]),
+                           At<const long long*>(a[3]), At<long long>(a[4]), At<void*>(a[5]));
+     }},
+    {"lrops_warmup_cosine_restarts", [](void** a) {
+       lrops_warmup_cosine_restarts(At<lrops::RestartsCurve>(a[0]), At<lrops::Format>(a[1]), At<int>(a[2]),
+                                    At<const long long*>(a[3]), At<long long>(a[4]), At<void*>(a[5]));
+     }}};
 
 constexpr int kInvalidValue = 1, kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
 const std::map<int, std::pair<const char*, const char*>> kErrors = {
@@ -125,8 +146,9 @@ int cuModuleLoadDataEx(void** module, const void* data, unsigned count, int* opt
 
 int cuModuleGetFunction(void** function, void* module, const char* name) {
   if (const int error = Enter("cuModuleGetFunction", " %s", name)) return error;
-  if (std::strcmp(name, "lrops_warmup_cosine") != 0) return kNotFound;
-  *function = module;  // there is but one
+  const auto found = kKernels.find(name);
+  if (found == kKernels.end()) return kNotFound;
+  *function = new Function{static_cast<Module*>(module)->context, found->second};
   return 0;
 }
 
@@ -139,7 +161,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     return error;
   }
   if (current.empty()) return kInvalidContext;
-  if (static_cast<Module*>(function)->context != *current.back()) return kInvalidHandle;
+  if (static_cast<Function*>(function)->context != *current.back()) return kInvalidHandle;
   if (*static_cast<void**>(stream) != current.back()) return kInvalidHandle;
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
   gridDim = {grid_x, grid_y, grid_z};
@@ -148,9 +170,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     for (unsigned thread = 0; thread < block_x; ++thread) {
       blockIdx = {block, 0, 0};
       threadIdx = {thread, 0, 0};
-      lrops_warmup_cosine(*static_cast<lrops::Curve*>(arguments[0]), *static_cast<lrops::Format*>(arguments[1]),
-                          *static_cast<int*>(arguments[2]), *static_cast<const long long**>(arguments[3]),
-                          *static_cast<long long*>(arguments[4]), *static_cast<void**>(arguments[5]));
+      static_cast<Function*>(function)->kernel(arguments);
     }
   }
   return 0;

@@ -14,10 +14,10 @@ import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import pytest
 import toolchain
-from conftest import DTYPES, Curve, held_by
+from conftest import DTYPES, Curve, Restarts, held_by
 from toolchain import ROOT, compile_ptx
 
-from lrops import _native, reference
+from lrops import _native
 
 HERE = Path(__file__).parent
 PTX = "// the PTX of this test\n"
@@ -79,6 +79,7 @@ print(json.dumps([error, calls(), ctypes.addressof(of), driver().fake_image().de
         "cuCtxGetId",
         "cuModuleLoadDataEx",
         "cuModuleGetFunction lrops_warmup_cosine",
+        "cuModuleGetFunction lrops_warmup_cosine_restarts",
         f"cuLaunchKernel stream={stream:#x} context=7 grid=1,1,1 block=32,1,1 shared=0",
         "cuCtxPopCurrent",
     ]
@@ -207,6 +208,22 @@ print(json.dumps([error, depth, launch(5, stream(own))[1]]))
     assert afterwards == ""  # nothing of the failure was kept
 
 
+def test_one_module_serves_both_kernels(run):
+    snippet = f"""
+own = context(1)
+of = stream(own)
+errors = [launch(5, of)[1], launch(5, of, {Restarts().arguments()})[1]]
+driver().fake_fail(b"cuLaunchKernel", 719)
+errors.append(launch(5, of, {Restarts().arguments()})[1])
+print(json.dumps([errors, calls()]))
+"""
+    errors, calls = run(snippet)
+    assert errors[:2] == ["", ""]
+    assert errors[2].startswith("the CUDA kernel lrops_warmup_cosine_restarts could not be launched")
+    assert _count(calls, "cuModuleLoadDataEx") == 1
+    assert _count(calls, "cuLaunchKernel") == 3
+
+
 def test_a_driver_older_than_the_ptx_is_named(run):
     error = run("own = context(1)\nprint(json.dumps(launch(5, stream(own))[1]))", driver="old")
     assert "libcuda.so.1 has no cuCtxGetId" in error
@@ -249,8 +266,8 @@ print(json.dumps([error for _, error in done.values()]))
     stored = np.load(tmp_path / "bits.npz")
     for name, curve in curves.items():
         arguments = curve.arguments(dtype=dtype)
-        compiled = _native.warmup_cosine_decay(curve.steps(), **arguments)
+        compiled = curve.native(curve.steps(), **arguments)
         np.testing.assert_array_equal(stored[name], compiled.view(stored[name].dtype), err_msg=name)
         if dtype != "float64":  # there the reference is not exact enough to be bit for bit
-            expected = reference.warmup_cosine_decay(curve.steps(), **arguments)
+            expected = curve.reference(curve.steps(), **arguments)
             np.testing.assert_array_equal(stored[name], expected.view(stored[name].dtype), err_msg=name)

@@ -22,7 +22,7 @@ def test_the_bits_are_the_cpus(mode, dtype):
     curves = held_by(dtype, CURVES if dtype == "float32" else CORNERS)
     assert len(curves) > 20
     for name, curve in curves.items():
-        expected = _native.warmup_cosine_decay(curve.steps(), **curve.arguments(dtype=dtype))
+        expected = curve.native(curve.steps(), **curve.arguments(dtype=dtype))
         rates = GPU_MODES[mode](curve, curve.steps(), dtype)
         bits = f"u{expected.itemsize}"
         np.testing.assert_array_equal(rates.view(bits), expected.view(bits), err_msg=name)

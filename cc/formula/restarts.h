@@ -1,0 +1,185 @@
+// The hyper-parameters of WarmupCosineRestarts: their rules, and the table of cycles that the formula looks steps up
+// in.
+//
+// Called by the kernels' constructors and by the Python module, beside curve.h, which it is built on. It must not know
+// TensorFlow, Python or a device. Powers are exact integers here: they mean the same on every machine.
+#ifndef LROPS_FORMULA_RESTARTS_H_
+#define LROPS_FORMULA_RESTARTS_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formula/curve.h"
+
+namespace lrops {
+
+struct Restarts : Hyperparameters {
+  using Curve = RestartsCurve;
+  std::int64_t first_decay_steps;
+  double t_mul;                        // of each cycle's length to the one before
+  double m_mul;                        // of each cycle's height above the floor, likewise
+  std::optional<std::int64_t> cycles;  // empty: as many as end by step 2^62
+};
+
+namespace internal {
+
+// A product of an integer and of doubles, exact: digits * 2^exponent.
+class ExactProduct {
+ public:
+  explicit ExactProduct(std::int64_t n) : digits_{static_cast<u64>(n)} {}
+
+  void Multiply(double x) {
+    int exponent;
+    u64 factor = Significand(x, &exponent);
+    exponent -= 64;
+    for (; factor % 2 == 0; factor /= 2) ++exponent;  // so that a power of two adds no digit
+    u64 carry = 0;
+    for (u64& digit : digits_) {
+      const u128 product = static_cast<u128>(digit) * factor + carry;
+      digit = static_cast<u64>(product);
+      carry = Bits64(product);
+    }
+    if (carry) digits_.push_back(carry);
+    exponent_ += exponent;
+  }
+
+  // The nearest integer, ties to even; more than kMaxSteps where it is that.
+  std::int64_t Nearest() const {
+    const std::int64_t point = -exponent_;  // the bit that is worth 1
+    if (Length() - point > 63) return kMaxSteps + 1;
+    if (point <= 0) return static_cast<std::int64_t>(From(0) << -point);
+    const u64 whole = From(point);
+    const bool half = From(point - 1) & 1;
+    return static_cast<std::int64_t>(whole + (half && (whole % 2 == 1 || AnyBelow(point - 1))));
+  }
+
+  // As a Real, cut to 64 bits with a sticky end. The product must lie in (0, 1].
+  Real<u64> Cut() const {
+    const std::int64_t low = Length() - 64;
+    const u64 top = low >= 0 ? From(low) | AnyBelow(low) : From(0) << -low;
+    return {top, static_cast<u64>(-(exponent_ + Length()))};
+  }
+
+ private:
+  std::int64_t Length() const {  // of the digits, in bits
+    return 64 * static_cast<std::int64_t>(digits_.size()) - static_cast<std::int64_t>(LeadingZeros(digits_.back()));
+  }
+
+  u64 From(std::int64_t bit) const {  // the 64 bits from this one up
+    const std::size_t at = static_cast<std::size_t>(bit / 64);
+    const u64 low = at < digits_.size() ? digits_[at] : 0;
+    const u64 high = at + 1 < digits_.size() ? digits_[at + 1] : 0;
+    return ShiftRight(low, bit % 64) | ShiftLeft(high, 64 - bit % 64);
+  }
+
+  bool AnyBelow(std::int64_t bit) const {
+    for (std::size_t at = 0; at < digits_.size() && bit > 0; ++at, bit -= 64) {
+      if (bit >= 64 ? digits_[at] : ShiftLeft(digits_[at], 64 - bit)) return true;
+    }
+    return false;
+  }
+
+  std::vector<u64> digits_;  // the lowest first
+  std::int64_t exponent_ = 0;
+};
+
+// Every cycle is like the first: one stands for all, and there may be any number.
+inline bool AllAlike(const Restarts& h) { return h.t_mul == 1 && h.m_mul == 1; }
+
+// How many of such cycles end by step 2^62.
+inline std::int64_t FittingAlike(const Restarts& h) { return (kMaxSteps - h.warmup_steps) / h.first_decay_steps; }
+
+}  // namespace internal
+
+// The first step of each cycle and the end of the last: as many cycles as were asked for and end by step 2^62, and no
+// more than one more than a table holds.
+inline std::vector<u64> CycleStarts(const Restarts& h) {
+  std::vector<u64> starts{static_cast<u64>(h.warmup_steps)};
+  const std::int64_t count = std::min<std::int64_t>(h.cycles.value_or(kTable + 1), kTable + 1);
+  internal::ExactProduct length(h.first_decay_steps);
+  for (std::int64_t cycle = 0; cycle < count; ++cycle, length.Multiply(h.t_mul)) {
+    const u64 end = starts.back() + static_cast<u64>(length.Nearest());
+    if (end > static_cast<u64>(kMaxSteps)) break;
+    starts.push_back(end);
+  }
+  return starts;
+}
+
+// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+inline std::string Refusal(const Restarts& h, const Dtype& dtype) {
+  using internal::Text;
+  std::string refusal = internal::SharedRefusal(h, dtype);
+  if (refusal.empty()) {
+    refusal = internal::Refusal({{"first_decay_steps", h.first_decay_steps, 1}, {"cycles", h.cycles.value_or(1), 1}});
+  }
+  if (!refusal.empty()) return refusal;
+  if (!(std::isfinite(h.t_mul) && h.t_mul >= 1)) {
+    return "t_mul is the ratio of a cycle's length to the one before and must be finite and at least 1. Received: "
+           "t_mul=" +
+           Text(h.t_mul);
+  }
+  if (!(h.m_mul > 0 && h.m_mul <= 1)) {
+    return "m_mul is the ratio of a cycle's height above the floor to the one before and must lie in (0, 1]. Received: "
+           "m_mul=" +
+           Text(h.m_mul);
+  }
+  const bool alike = internal::AllAlike(h);
+  const std::int64_t most = static_cast<std::int64_t>(kTable);
+  const std::string received = " Received: first_decay_steps=" + Text(h.first_decay_steps) +
+                               ", t_mul=" + Text(h.t_mul) + ", m_mul=" + Text(h.m_mul) +
+                               ", cycles=" + (h.cycles ? Text(*h.cycles) : "None");
+  if (!alike && h.cycles.value_or(1) > most) {
+    return "cycles must be at most " + Text(most) + ", unless t_mul=1 and m_mul=1." + received;
+  }
+  const std::int64_t fitting = alike ? internal::FittingAlike(h) : static_cast<std::int64_t>(CycleStarts(h).size()) - 1;
+  if (h.cycles.value_or(1) > fitting) {
+    return "the last cycle must end at most 2^62 steps after start_step, and " + Text(fitting) + " of them " +
+           (fitting == 1 ? "does." : "do.") + received + ", warmup_steps=" + Text(h.warmup_steps);
+  }
+  if (!alike && fitting > most) {
+    return "cycles must be given where more than " + Text(most) +
+           " of them end within 2^62 steps: a number from 1 to " + Text(most) +
+           ", after which the rate stays at the floor." + received;
+  }
+  return "";
+}
+
+// The hyper-parameters must have passed Refusal.
+inline RestartsCurve MakeCurve(const Restarts& h) {
+  RestartsCurve curve{};
+  Real<u64> drop;
+  std::vector<u64> starts;
+  if (internal::AllAlike(h)) {
+    Restarts one = h;
+    one.cycles = 1;
+    starts = CycleStarts(one);
+    curve.repeats = static_cast<u64>(h.cycles.value_or(internal::FittingAlike(h)));
+  } else {
+    starts = CycleStarts(h);
+    curve.repeats = 1;
+  }
+  curve.count = starts.size() - 1;
+  const u64 total_steps = starts.back() + (curve.repeats - 1) * static_cast<u64>(h.first_decay_steps);
+  static_cast<Frame&>(curve) = internal::MakeFrame(h, total_steps, &drop);
+  std::copy(starts.begin(), starts.end(), curve.first);
+  internal::ExactProduct height(1);
+  for (u64 i = 0; i < curve.count; ++i, height.Multiply(h.m_mul)) {
+    const bool full = i == 0 || h.m_mul == 1;  // then the peak is p itself, without a cut
+    const Real<u64> lower = full ? drop : Product(drop, height.Cut());
+    const Real<u64> peak = full ? internal::Peak(h) : Sum(curve.floor, lower, u64{0});
+    curve.reciprocal[i] = internal::ToDivisor(starts[i + 1] - starts[i]).reciprocal;
+    curve.peak_significand[i] = peak.significand;
+    curve.peak_exponent[i] = peak.exponent;
+    curve.drop_significand[i] = lower.significand;
+    curve.drop_exponent[i] = lower.exponent;
+  }
+  return curve;
+}
+
+}  // namespace lrops
+
+#endif  // LROPS_FORMULA_RESTARTS_H_
