@@ -24,12 +24,13 @@ def _curve(parser):
 def _checked(parser, options, names):
     """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
     import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
+    import numpy as np
 
-    from lrops import _native
+    from lrops import plotting
 
     config = {name: getattr(options, name) for name in names}
     try:
-        _native.check(**config)
+        plotting.rates(config, np.zeros(0, np.int64))
     except (ValueError, TypeError) as error:  # a TypeError where a number has more than 64 bits
         parser.error(str(error) if isinstance(error, ValueError) else "a number of steps must fit in 64 bits")
     return config
