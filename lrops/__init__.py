@@ -8,7 +8,8 @@ import sys
 
 __all__ = ["LearningRateLogger", "WarmupCosineDecay", "WarmupCosineRestarts", "build_info", "load_ops", "total_steps"]
 
-if not (sys.argv[:1] == ["-m"] and "lrops" in sys.orig_argv):
+# While Python looks for the module of `-m`, argv is ["-m", ...], and the module stands before the rest in orig_argv.
+if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "lrops":
     from lrops._loader import build_info, load_ops
 
     load_ops()

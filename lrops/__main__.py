@@ -23,10 +23,17 @@ def _curve(parser):
 
 def _checked(parser, options, names):
     """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
-    import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
     import numpy as np
 
     from lrops import plotting
+
+    if options.dtype == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "NumPy has bfloat16 from ml_dtypes, which is not installed: run `pip install ml_dtypes`."
+            ) from error
 
     config = {name: getattr(options, name) for name in names}
     try:
@@ -47,7 +54,7 @@ def table(parser, options):
     """The rates at the steps that matter, or at any."""
     import numpy as np
 
-    from lrops import plotting
+    from lrops import _loader, plotting  # noqa: F401  (the loader first: it says why _native cannot load)
 
     config = _checked(parser, options, options.curve)
     marks = [(str(step), step) for step in options.steps or ()] or plotting.landmarks(config)
@@ -63,17 +70,23 @@ def table(parser, options):
 
 def plot(parser, options):
     """Draws the curve into a file."""
-    from lrops import plotting
+    from lrops import _loader, plotting  # noqa: F401
 
+    config = _checked(parser, options, options.curve)
     try:
-        plotting.plot(_checked(parser, options, options.curve), path=options.output, log=options.log)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(str(error))
+        plotting.plot(config, path=options.output, log=options.log)
+    except OSError as error:
+        sys.exit(f"{options.output} cannot be written: {error}")
+    except ValueError as error:  # matplotlib's, of a kind of file that it does not know
+        parser.error(str(error))
     print(options.output)
 
 
 def bench(parser, options):
     """Times your optimizer's step with a constant rate, with lrops and with what else you could use."""
+    from lrops import _loader
+
+    _loader.load_ops()  # before what imports TensorFlow: it says what is wrong
     from lrops import benchmark
 
     for mode in options.mode:
@@ -107,7 +120,10 @@ def main():
         parser.print_help()
         return
     command = next(command for command in parsers if command.__name__ == options.command)
-    sys.exit(command(parsers[command], options))
+    try:
+        sys.exit(command(parsers[command], options))
+    except ImportError as error:  # it names the cure
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import re
 import struct
 
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
@@ -45,7 +46,8 @@ def supported_tensorflow() -> list[str]:
     return [f"{major}.{minor}" for major, minor in minors]
 
 
-def _import_tensorflow():
+def import_tensorflow():
+    """TensorFlow, where this installation carries libraries for it; ImportError with the cure where not."""
     carried = supported_tensorflow()
     if not carried:
         raise ImportError(f"lrops was installed without its libraries in {_PACKAGE}: {_REINSTALL}.")
@@ -82,6 +84,19 @@ def library_paths(version: str) -> dict[str, str]:
     return {name: os.path.join(folder, f"_lrops_{name}.so") for name in ("ops", "xla")}
 
 
+def _check_only(path: str) -> None:
+    """Refuses a second copy of a library: to register the same op with XLA again ends the process."""
+    path = os.path.realpath(path)
+    with open("/proc/self/maps") as maps:  # which marks a file that was replaced as deleted
+        loaded = {fields[5].strip() for line in maps if len(fields := line.split(maxsplit=5)) == 6}
+    for other in loaded - {path}:
+        if re.fullmatch(rf".*/{re.escape(os.path.basename(path))}( \(deleted\))?", other):
+            raise ImportError(
+                f"lrops is already loaded in this process, from {other}, and cannot be loaded again, from {path}, as "
+                "after an update or from another folder. Start Python anew."
+            )
+
+
 @functools.cache
 def load_ops():
     """Loads the ops of lrops and their kernels into TensorFlow; `import lrops` does it already.
@@ -100,23 +115,25 @@ def load_ops():
     >>> lrops.load_ops().lrops_warmup_cosine_decay.__name__
     'lrops_warmup_cosine_decay'
     """
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
     modules = {}
     for name, path in library_paths(tf.__version__).items():
         if not os.path.isfile(path):
             raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
         _check_whole(path)
+        _check_only(path)
         try:
             modules[name] = tf.load_op_library(path)
         except (tf.errors.OpError, OSError) as error:
             raise ImportError(
                 f"lrops cannot load its library {path} into TensorFlow {tf.__version__} "
-                f"({_distributions()}): {getattr(error, 'message', error)}. It was built elsewhere: {_REINSTALL}."
+                f"({distributions()}): {getattr(error, 'message', error)}. It was built elsewhere: {_REINSTALL}."
             ) from error
     return modules["ops"]
 
 
-def _distributions() -> str:
+def distributions() -> str:
+    """The TensorFlow that pip installed, as "tensorflow-cpu 2.21.0"."""
     names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
     found = []
     for name in names:

@@ -5,7 +5,6 @@ loading a broken library can, is a finding like any other. It must not repair an
 """
 
 import ctypes
-import importlib
 import importlib.metadata
 import json
 import os
@@ -13,165 +12,226 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
 _CURVE = {"initial_learning_rate": 1e-3, "warmup_steps": 1000, "total_steps": 100_000, "alpha": 0.001}
 _STEPS = np.array([-1, 0, 500, 999, 1000, 33_333, 50_500, 99_999, 100_000, 2**62], np.int64)
+_REPORT = "please report this with the output of `python -m lrops doctor --json`"
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
 
 
-class _Note(Exception):
+class Note(Exception):
     """What is worth knowing and no fault."""
-
-
-def _version(*names):
-    found = []
-    for name in names:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def check_python():
     """The interpreter and the platform."""
-    return f"{platform.python_version()}, NumPy {np.__version__}, {platform.platform()}"
+    return {"version": platform.python_version(), "numpy": np.__version__, "platform": platform.platform()}
 
 
 def check_module():
-    """The compiled module, which needs no TensorFlow."""
-    loader = importlib.import_module("lrops._loader")
-    info = loader.build_info
-    return (
-        f"{info['version']}, built by {info['compiler']}, for TensorFlow {', '.join(loader.supported_tensorflow())}; "
-        f"CUDA: {info['cuda']}; {loader._PACKAGE}"
-    )
+    """The compiled module, which needs no TensorFlow: what was built, and the libraries that stand beside it."""
+    from lrops import _loader, _native
+
+    folder = os.path.dirname(_native.__file__)
+    return _loader.build_info | {"libraries_for": _loader.supported_tensorflow(), "folder": folder}
 
 
 def check_host():
     """The formula, evaluated by the compiled module."""
-    native = importlib.import_module("lrops._native")
-    return _compare(native.warmup_cosine_decay(_STEPS, **_CURVE, dtype="float32"))
+    from lrops import _native
+
+    return _compare(_native.warmup_cosine_decay(_STEPS, **_CURVE, dtype="float32"))
 
 
 def check_tensorflow():
     """TensorFlow, and whether this lrops carries libraries for it."""
-    tf = importlib.import_module("lrops._loader")._import_tensorflow()
-    installed = _version("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu")
+    from lrops import _loader
+
+    tf, installed = _loader.import_tensorflow(), _loader.distributions()
     if "," in installed:
         raise ImportError(
             f"more than one TensorFlow is installed over the other ({installed}): run `pip uninstall -y "
             "tensorflow tensorflow-cpu`, then install the one that you want."
         )
-    return f"{tf.__version__} ({installed or 'not installed by pip'})"
+    return {"version": tf.__version__, "distribution": installed, "built_with_cuda": tf.test.is_built_with_cuda()}
 
 
 def check_op():
     """The op's libraries, loaded into TensorFlow."""
-    loader = importlib.import_module("lrops._loader")
-    tf = loader._import_tensorflow()
-    loader.load_ops()
-    return (
-        ", ".join(
-            f"{os.path.basename(path)} {os.path.getsize(path) / 1024:.0f} KiB"
-            for path in loader.library_paths(tf.__version__).values()
-        )
-        + f" in {os.path.dirname(loader.library_paths(tf.__version__)['ops'])}"
+    import tensorflow as tf
+
+    from lrops import _loader
+
+    _loader.load_ops()
+    paths = _loader.library_paths(tf.__version__).values()
+    (folder,) = {os.path.dirname(path) for path in paths}
+    return {"folder": folder, "loaded": [os.path.basename(path) for path in paths]}
+
+
+def check_kernels():
+    """The devices that each op has a kernel for."""
+    import tensorflow as tf
+
+    from lrops import _native
+
+    tf.constant(0)  # brings up the devices, and XLA's kernels with them
+    kernels = registered_kernels()
+    needed = {"CPU", "XLA_CPU_JIT"} | ({"GPU"} if _native.build_info["cuda"] != "none" else set())
+    if tf.config.list_physical_devices("GPU"):
+        needed.add("XLA_GPU_JIT")
+    for op, devices in kernels.items():
+        if not needed <= devices:
+            raise RuntimeError(
+                f"{op} has kernels for {', '.join(sorted(devices))}, and none for "
+                f"{', '.join(sorted(needed - devices))}: {_REPORT}."
+            )
+    return {op: sorted(devices) for op, devices in kernels.items()}
+
+
+def registered_kernels():
+    """The devices that TensorFlow has kernels for, as {"CPU", "XLA_CPU_JIT"}, by the name of each op of lrops."""
+    import tensorflow as tf
+    from tensorflow.core.framework import kernel_def_pb2
+
+    class Buffer(ctypes.Structure):  # TF_Buffer
+        _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p)]
+
+    # No function of TensorFlow's Python API tells; these are of its C API.
+    framework, cc = (
+        ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), f"libtensorflow_{name}.so.2")) for name in ("framework", "cc")
     )
+    framework.TF_NewStatus.restype = ctypes.c_void_p
+    cc.TF_GetAllRegisteredKernels.restype = ctypes.POINTER(Buffer)
+    status = ctypes.c_void_p(framework.TF_NewStatus())
+    buffer = cc.TF_GetAllRegisteredKernels(status)
+    kernels = kernel_def_pb2.KernelList.FromString(ctypes.string_at(buffer.contents.data, buffer.contents.length))
+    framework.TF_DeleteBuffer(buffer)
+    framework.TF_DeleteStatus(status)
+    found = {}
+    for kernel in kernels.kernel:
+        if kernel.op.startswith("Lrops>"):
+            found.setdefault(kernel.op, set()).add(kernel.device_type)
+    return found
 
 
 def check_keras():
     """Keras, its backend, and whether it takes the schedule."""
     import keras
 
-    schedules = importlib.import_module("lrops.schedules")
+    from lrops import schedules
+
     backend = getattr(keras, "backend", None) and keras.backend.backend()
     if backend != "tensorflow":
         raise ImportError(
             f"Keras runs on {backend}, and lrops on TensorFlow: set KERAS_BACKEND=tensorflow before Keras is imported."
         )
     keras.optimizers.SGD(schedules.WarmupCosineDecay(**_CURVE))
-    return _version("keras", "tf_keras") + ", backend tensorflow"
+    try:
+        tf_keras = importlib.metadata.version("tf_keras")
+    except importlib.metadata.PackageNotFoundError:
+        tf_keras = None
+    return {"version": keras.__version__, "backend": backend, "tf_keras": tf_keras}
 
 
-def check_eager():
-    """An evaluation on the CPU, eagerly."""
-    return _on_device("CPU:0", None)
-
-
-def check_graph():
-    """An evaluation on the CPU in a tf.function."""
-    return _on_device("CPU:0", False)
-
-
-def check_xla():
-    """An evaluation on the CPU, compiled by XLA."""
-    return _on_device("CPU:0", True)
+def check_driver():
+    """NVIDIA's driver, by the library that the CUDA kernel is launched through."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise Note(f"none of NVIDIA: {error}") from error
+    version, release, count = ctypes.c_int(), ctypes.create_string_buffer(80), ctypes.c_int()
+    code = (
+        cuda.cuDriverGetVersion(ctypes.byref(version)) or cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+    )
+    if code:
+        name = ctypes.c_char_p()
+        cuda.cuGetErrorName(code, ctypes.byref(name))
+        raise Note(f"it is installed and finds no GPU that it can use: {(name.value or b'error %d' % code).decode()}")
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        known = not (nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(release, len(release)))
+    except OSError:  # containers may leave it out
+        known = False
+    return {
+        "release": release.value.decode() if known else None,
+        "cuda": f"{version.value // 1000}.{version.value % 1000 // 10}",
+        "gpus": count.value,
+    }
 
 
 def check_gpu():
-    """NVIDIA's driver and cards, and whether the CUDA kernel covers them."""
+    """The GPUs that TensorFlow sees, and whether the CUDA kernel covers them."""
     import tensorflow as tf
 
-    driver = _driver()
+    from lrops import _native
+
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        reason = f"although there is a driver {driver}" if driver else "and no NVIDIA driver is installed"
-        raise _Note(f"TensorFlow sees no GPU, {reason}; built with CUDA: {tf.test.is_built_with_cuda()}")
-    cuda = importlib.import_module("lrops._native").build_info["cuda"]
-    least = re.search(r"compute_(\d+) .*driver >= (\d+)", cuda)
-    if least is None:
-        raise RuntimeError(f"this lrops has no CUDA kernel ({cuda}): install a wheel that has, or train under XLA.")
-    architecture, least_driver = int(least[1]), int(least[2])
+        if tf.test.is_built_with_cuda():
+            cause = "for a GPU it needs the driver above, and CUDA's libraries, which come with `tensorflow[and-cuda]`"
+        else:
+            cause = "it is built without CUDA: for a GPU, install `tensorflow[and-cuda]` in its place"
+        raise Note(f"TensorFlow sees none; {cause}.")
+    cuda = _native.build_info["cuda"]
+    if cuda == "none":
+        raise RuntimeError(
+            "this lrops is built without its CUDA kernel: install a wheel that has it, or build it with NVRTC."
+        )
+    least = int(re.search(r"compute_(\d+)", cuda)[1])  # as cmake/compile_ptx.py writes it
     cards = []
     for gpu in gpus:
         details = tf.config.experimental.get_device_details(gpu)
-        capability = details.get("compute_capability", (0, 0))
-        cards.append(f"{details.get('device_name')} (compute {'.'.join(map(str, capability))})")
-        if capability[0] * 10 + capability[1] < architecture:
-            raise RuntimeError(f"{cards[-1]} is older than what the CUDA kernel is for: {cuda}.")
-    if driver and int(driver.split(".")[0]) < least_driver:
-        raise RuntimeError(f"NVIDIA driver {driver} is older than the CUDA kernel needs ({cuda}): update it.")
-    return f"{', '.join(cards)}; driver {driver}"
+        major, minor = details["compute_capability"]
+        cards.append(f"{details['device_name']} (compute {major}.{minor})")
+        if major * 10 + minor < least:
+            raise RuntimeError(
+                f"{cards[-1]} is older than what the CUDA kernel is for: {cuda}. Train on the CPU or under XLA."
+            )
+    return {"cards": cards, "covered_by": cuda}
 
 
-def check_gpu_graph():
-    """An evaluation on the first GPU by the CUDA kernel."""
-    return _on_device("GPU:0", False)
+def _on(device, jit_compile):
+    """A check that evaluates on a device: eagerly (None), in a tf.function (False) or under XLA (True)."""
 
+    def check():
+        import tensorflow as tf
 
-def check_gpu_xla():
-    """An evaluation on the first GPU, compiled by XLA."""
-    return _on_device("GPU:0", True)
+        from lrops import schedules
+
+        schedule = schedules.WarmupCosineDecay(**_CURVE)
+        call = schedule if jit_compile is None else tf.function(schedule.__call__, jit_compile=jit_compile)
+        with tf.device(device):
+            rates = call(tf.constant(_STEPS))
+        if jit_compile is None and not rates.device.endswith(device):
+            raise RuntimeError(
+                f"TensorFlow evaluated on {rates.device} what was to be evaluated on {device}: {_REPORT}."
+            )
+        return _compare(rates.numpy())
+
+    return check
 
 
 # Name, function, and what must have succeeded before.
 _CHECKS = {
     "Python": (check_python, ()),
     "lrops": (check_module, ()),
-    "host function": (check_host, ("lrops",)),
     "TensorFlow": (check_tensorflow, ("lrops",)),
     "op": (check_op, ("TensorFlow",)),
+    "kernels": (check_kernels, ("op",)),
     "Keras": (check_keras, ("op",)),
-    "CPU, eager": (check_eager, ("op",)),
-    "CPU, tf.function": (check_graph, ("op",)),
-    "CPU, XLA": (check_xla, ("op",)),
+    "driver": (check_driver, ()),
     "GPU": (check_gpu, ("op",)),
-    "GPU, tf.function": (check_gpu_graph, ("GPU",)),
-    "GPU, XLA": (check_gpu_xla, ("GPU",)),
+    "host function": (check_host, ("lrops",)),
+    "CPU, eager": (_on("CPU:0", None), ("op",)),
+    "CPU, tf.function": (_on("CPU:0", False), ("op",)),
+    "CPU, XLA": (_on("CPU:0", True), ("op",)),
+    "GPU, eager": (_on("GPU:0", None), ("GPU",)),
+    "GPU, tf.function": (_on("GPU:0", False), ("GPU",)),
+    "GPU, XLA": (_on("GPU:0", True), ("GPU",)),
 }
-
-
-def _on_device(device, jit_compile):
-    import tensorflow as tf
-
-    schedule = importlib.import_module("lrops.schedules").WarmupCosineDecay(**_CURVE)
-    call = schedule if jit_compile is None else tf.function(schedule.__call__, jit_compile=jit_compile)
-    with tf.device(device):
-        rates = call(tf.constant(_STEPS))
-    return _compare(rates.numpy())
 
 
 def _compare(rates):
@@ -183,61 +243,68 @@ def _compare(rates):
         step = wrong[0]
         raise RuntimeError(
             f"{len(wrong)} of {len(_STEPS)} rates differ from the reference, the first at step {_STEPS[step]}: "
-            f"{rates[step]!r} instead of {expected[step]!r}. Please report this with the output of "
-            "`python -m lrops doctor --json`."
+            f"{rates[step]!r} instead of {expected[step]!r}: {_REPORT}."
         )
-    return f"{len(_STEPS)} rates, the bits of the reference"
-
-
-def _driver():
-    """The version of NVIDIA's driver, or None."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return None
-    version = ctypes.create_string_buffer(80)
-    if nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(version, 80):
-        return None
-    return version.value.decode()
+    return {"rates": len(_STEPS), "bits": "of the reference"}
 
 
 def examine_here():
-    """Runs the checks in this process and prints each as a line of JSON, its name before it begins."""
+    """Runs the checks in this process and prints each as a line of JSON."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what TensorFlow or another library prints is no answer
     results = {}
     for name, (check, needs) in _CHECKS.items():
-        print(json.dumps({"begins": name}), flush=True)
         missing = [need for need in needs if results[need] != _OK]
+        facts = {}
         try:
-            status, says = (_SKIPPED, f"needs {missing[0]}") if missing else (_OK, check())
-        except _Note as note:
+            if missing:
+                status, says = _SKIPPED, f"needs {missing[0]}"
+            else:
+                facts = check()
+                status, says = _OK, "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in facts.items())
+        except Note as note:
             status, says = _NOTE, str(note)
         except Exception as error:  # whatever it is, it is a finding
             status, says = _FAILED, str(error) or type(error).__name__
         results[name] = status
-        print(json.dumps({"name": name, "status": status, "says": says}), flush=True)
+        print(json.dumps(_finding(name, status, says, facts)), file=answers, flush=True)
+
+
+def _finding(name, status, says, facts=()):
+    return {"name": name, "status": status, "says": says, "facts": dict(facts)}
+
+
+def _text(value):
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else value
 
 
 def examine():
-    """The checks, one after the other, as dicts with name, status and says."""
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
-    command = [sys.executable, "-m", "lrops", "doctor", "--here"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
-    ) as process:
-        begun = None
-        for line in process.stdout:
-            try:
-                finding = json.loads(line)
-            except ValueError:  # something that a library printed
-                continue
-            begun = finding.get("begins")
-            if not begun:
-                yield finding
-        errors = process.stderr.read().strip().splitlines()
-    if begun or process.returncode:
-        ended = f"by signal {-process.returncode}" if process.returncode < 0 else f"with code {process.returncode}"
-        says = f"the process ended {ended}. {errors[-1] if errors else ''}"
-        yield {"name": begun or "doctor", "status": _FAILED, "says": says.strip()}
+    """The findings, one after the other, as the dicts that `_finding` makes."""
+    # Beside a training, it must not take what is left of the GPU's memory.
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"} | os.environ
+    command = [sys.executable, *sys.orig_argv[1:], "--here"]  # with Python's own options: they say where lrops is
+    left = list(_CHECKS)
+    # A file for what is said besides: a pipe that nobody reads yet would hold the process up once it is full.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+        ) as process:
+            for line in process.stdout:
+                yield json.loads(line)
+                del left[0]
+        if not left and not process.returncode:
+            return
+        errors.seek(0)
+        last = errors.read().strip().rpartition("\n")[2]
+    broken, *rest = left or ["end"]
+    ended = f"by signal {-process.returncode}" if process.returncode < 0 else f"with code {process.returncode}"
+    yield _finding(broken, _FAILED, f"the process ended {ended}. {last}".strip())
+    for name in rest:
+        yield _finding(name, _SKIPPED, f"needs {broken}")
 
 
 def main(as_json=False):
@@ -249,7 +316,8 @@ def main(as_json=False):
             print(f"{finding['status']:<8} {finding['name']:<17} {finding['says']}", flush=True)
     failed = [finding["name"] for finding in findings if finding["status"] == _FAILED]
     if as_json:
-        print(json.dumps({"healthy": not failed, "checks": findings}, indent=1))
+        checks = {finding.pop("name"): finding for finding in findings}
+        print(json.dumps({"healthy": not failed, "checks": checks}, indent=1))
     elif failed:
         print(f"\n{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}.")
     else:

@@ -50,7 +50,7 @@ def phases(config):
 
 
 def landmarks(config):
-    """The steps that show a curve, as (name, step), each once.
+    """The steps that show a curve, as (name, step), each once; none that int64 does not hold.
 
     >>> from lrops import plotting
     >>> plotting.landmarks({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 0})
@@ -68,7 +68,7 @@ def landmarks(config):
             found[(first + last) // 2] = f"middle of {name}"
         if name not in ("warmup", "hold", "floor"):
             found[last - 1] = "last before the floor" if name == "decay" else f"last of {name}"
-    return [(found[step], step) for step in sorted(found)]
+    return [(found[step], step) for step in sorted(found) if step < 2**63]
 
 
 def rates(config, steps):

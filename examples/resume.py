@@ -1,0 +1,118 @@
+"""Trains, is killed, trains on: the learning rate goes on where it was, because it is a function of the step alone.
+
+Run by hand, any number of times, until the run is finished; the tests kill it. It writes each step and the rate that
+the update took to rates.txt, and must not know the curve.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import lrops
+
+
+def make(options):
+    """The optimizer, and a weight that falls by exactly the rate at each step: its gradient is 1."""
+    schedule = lrops.WarmupCosineDecay(0.01, warmup_steps=20, total_steps=options.total_steps)
+    optimizer = keras.optimizers.SGD(schedule)
+    weight = keras.Variable(0.0, dtype="float64")
+    optimizer.build([weight])
+    return optimizer, weight
+
+
+def by_checkpoint(options):
+    """A loop of one's own with `tf.train.CheckpointManager`."""
+    optimizer, weight = make(options)
+    checkpoint = tf.train.Checkpoint(optimizer=optimizer, weight=weight.value)
+    manager = tf.train.CheckpointManager(checkpoint, options.folder / "checkpoints", max_to_keep=2)
+    manager.restore_or_initialize()
+
+    @tf.function
+    def step():
+        before, count = weight.value + 0.0, optimizer.iterations + 0
+        optimizer.apply([tf.constant(1.0, tf.float64)])
+        return count, before - weight.value
+
+    with open(options.folder / "rates.txt", "a") as file:
+        while optimizer.iterations.numpy() < options.total_steps:
+            count, rate = step()
+            print(int(count), repr(float(rate)), file=file, flush=True)
+            if (int(count) + 1) % options.every == 0:
+                manager.save()
+
+
+class Record(keras.callbacks.Callback):
+    """Writes what each update took from the weight."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = file
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.before = self.model.trainable_variables[0].numpy().item()
+
+    def on_train_batch_end(self, batch, logs=None):
+        rate = self.before - self.model.trainable_variables[0].numpy().item()
+        print(int(self.model.optimizer.iterations.numpy()) - 1, repr(rate), file=self.file, flush=True)
+
+
+@keras.saving.register_keras_serializable("resume")
+def prediction(true, predicted):
+    """The loss that has gradient 1."""
+    return predicted
+
+
+def one_weight(options):
+    """A model whose loss is its only weight, so that the gradient is 1."""
+    keras.config.set_floatx("float64")
+    inputs = keras.Input((1,))
+    outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, outputs)
+    optimizer, _ = make(options)
+    model.compile(type(optimizer).from_config(optimizer.get_config()), prediction)
+    return model
+
+
+def fit(model, options, callbacks, epochs, initial_epoch=0):
+    """An epoch is `every` steps."""
+    rows = tf.ones([options.every, 1], tf.float64)
+    with open(options.folder / "rates.txt", "a") as file:
+        logger = lrops.LearningRateLogger(csv=options.folder / "log.csv")
+        callbacks = [*callbacks, Record(file), logger]
+        model.fit(rows, rows, batch_size=1, epochs=epochs, initial_epoch=initial_epoch, verbose=0, callbacks=callbacks)
+
+
+def by_backup(options):
+    """`model.fit` with `keras.callbacks.BackupAndRestore`."""
+    backup = keras.callbacks.BackupAndRestore(options.folder / "backup")
+    fit(one_weight(options), options, [backup], options.total_steps // options.every)
+
+
+def by_keras_file(options):
+    """`model.fit` with the whole model, optimizer included, in a `.keras` file after every epoch."""
+    path = options.folder / "model.keras"
+    model = keras.saving.load_model(path) if path.exists() else one_weight(options)
+    save = keras.callbacks.ModelCheckpoint(path)
+    done = int(model.optimizer.iterations.numpy()) // options.every
+    fit(model, options, [save], options.total_steps // options.every, done)
+
+
+WAYS = {"checkpoint": by_checkpoint, "backup": by_backup, "keras_file": by_keras_file}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("way", choices=WAYS, help="how the run is saved")
+    parser.add_argument("--folder", type=Path, default=Path("resume"), help="(default: %(default)s)")
+    parser.add_argument("--total-steps", type=int, default=100, help="(default: %(default)s)")
+    parser.add_argument("--every", type=int, default=10, help="steps between two saves (default: %(default)s)")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    WAYS[options.way](options)
+    print("finished")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""kill -9 at any step, start again: the rates before and after join into the curve of a run that was never stopped.
+
+Runs examples/resume.py against the installed package. It must not know how a run is saved.
+"""
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrops import reference
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "resume.py"
+TOTAL, EVERY = 1000, 100
+RATES = reference.warmup_cosine_decay(np.arange(TOTAL), 0.01, 20, TOTAL)
+
+
+def run(folder, way, until=None):
+    """Runs the script, to its end or to as many lines; then it is killed, with all of its threads, at once."""
+    command = [sys.executable, SCRIPT, way, "--folder", folder, "--total-steps", str(TOTAL), "--every", str(EVERY)]
+    process = subprocess.Popen(
+        list(map(str, command)),
+        cwd=folder,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        end = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < end:
+            if until and (folder / "rates.txt").exists() and (folder / "rates.txt").read_bytes().count(b"\n") >= until:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        errors = process.communicate()[1]
+    assert process.returncode == (-signal.SIGKILL if until else 0), errors
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "backup", "keras_file"])
+def test_the_rates_join(tmp_path, way):
+    run(tmp_path, way, until=333)
+    run(tmp_path, way, until=777)
+    run(tmp_path, way)
+    taken = collections.defaultdict(list)
+    for line in (tmp_path / "rates.txt").read_text().splitlines():
+        step, _, rate = line.partition(" ")
+        if rate:  # a line that the kill cut short is none
+            taken[int(step)].append(float(rate))
+    assert sorted(taken) == list(range(TOTAL))
+    for step, rates in taken.items():
+        assert set(rates) == {float(RATES[step])}, step
+    assert 2 <= max(map(len, taken.values())) <= 3  # steps after the last save were taken again
+    assert sum(len(rates) > 1 for rates in taken.values()) <= 4 * EVERY
+    if way != "checkpoint":
+        lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
+        steps, rates = zip(*(line.split(",") for line in lines), strict=True)
+        assert list(map(int, steps)) == list(range(TOTAL))  # none lost, none doubled
+        np.testing.assert_array_equal(np.array(rates, np.float32), RATES)
