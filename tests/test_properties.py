@@ -3,17 +3,17 @@
 It must not know the formula. The oracle in arbitrary precision stands in test_exactness.py.
 """
 
+import dataclasses
 import math
 
 import numpy as np
 import tensorflow as tf
-from conftest import DTYPES, INT64, MAX_STEPS, Curve
+from conftest import DTYPES, INT64, MAX_STEPS, Curve, Restarts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_exactness import TOLERANCE_ULP, distance, true_rate
 
 import lrops
-from lrops import _native
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=300)
 settings.load_profile("ci")
@@ -37,9 +37,26 @@ def curves(draw, longest=MAX_STEPS):
     )
 
 
+@st.composite
+def restarts(draw):
+    cycles = draw(st.integers(1, 64))
+    curve = Restarts(
+        initial_learning_rate=draw(st.floats(1e-30, 1e30) | st.floats(1e-6, 1)),
+        warmup_steps=draw(st.integers(0, 2**40) | st.just(0)),
+        first_decay_steps=draw(st.integers(1, 2**40) | st.integers(1, 100)),
+        t_mul=draw(st.floats(1, 1.5) | st.floats(1, 1e6) | st.sampled_from([1.0, 1.5, 2.0, 3.0])),
+        m_mul=draw(st.floats(0, 1, exclude_min=True)),
+        alpha=draw(ratios),
+        cycles=cycles,
+        warmup_start=draw(ratios),
+        start_step=draw(st.integers(-MAX_STEPS, MAX_STEPS) | st.just(0)),
+    )
+    return dataclasses.replace(curve, cycles=max(1, len(curve.starts()) - 1))  # those that fit
+
+
 def rates(curve, steps, dtype="float64"):
     steps = [min(max(step, int(INT64.min)), int(INT64.max)) for step in steps]
-    return _native.warmup_cosine_decay(np.array(steps, np.int64), **curve.arguments(dtype=dtype))
+    return curve.native(np.array(steps, np.int64), **curve.arguments(dtype=dtype))
 
 
 def near(curve, step):
@@ -56,6 +73,15 @@ def test_every_rate_is_the_true_one(curve, steps, dtype):
 @given(curves(), st.data())
 def test_inside_the_curve_too(curve, data):
     steps = data.draw(st.lists(st.integers(0, curve.total_steps), min_size=1, max_size=8))
+    steps = [near(curve, step) for step in steps]
+    for step, rate in zip(steps, rates(curve, steps, "float32"), strict=True):
+        assert distance(rate, true_rate(curve, step), "float32") <= TOLERANCE_ULP["float32"]
+
+
+@given(restarts(), st.data())
+def test_in_every_cycle_too(curve, data):
+    at = st.sampled_from(curve.starts()).flatmap(lambda start: st.integers(start - 2, start + 2))
+    steps = data.draw(st.lists(at | st.integers(0, curve.starts()[-1]), min_size=1, max_size=8))
     steps = [near(curve, step) for step in steps]
     for step, rate in zip(steps, rates(curve, steps, "float32"), strict=True):
         assert distance(rate, true_rate(curve, step), "float32") <= TOLERANCE_ULP["float32"]
@@ -131,6 +157,6 @@ def test_any_node_gives_a_rate_or_says_why_not(attributes, steps):
         assert "Lrops>WarmupCosineDecay: " in str(error) and "Received: " in str(error)
         return
     arguments = {name: float(value) if isinstance(value, str) else value for name, value in attributes.items()}
-    expected = _native.warmup_cosine_decay(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})
+    expected = Curve.native(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})
     assert found.tobytes() == expected.tobytes()
     assert np.isfinite(found.astype(float)).all()

@@ -183,6 +183,14 @@ def test_the_phases_of_a_plot():
     assert plotting.phases(curve | {"cycles": 1000, "t_mul": 1.0})[-1] == ("cycle 64", 509, 517)
 
 
+def test_the_landmarks_of_a_curve():
+    curve = {"warmup_steps": 4, "first_decay_steps": 8, "t_mul": 2.0, "m_mul": 0.5, "cycles": 2, "start_step": 0}
+    warmup = [("start", 0), ("middle of warmup", 2)]
+    first = [("peak", 4), ("middle of cycle 1", 8), ("last of cycle 1", 11)]
+    second = [("start of cycle 2", 12), ("middle of cycle 2", 20), ("last of cycle 2", 27), ("floor", 28)]
+    assert plotting.landmarks(curve) == warmup + first + second
+
+
 def test_a_plot_names_what_it_has_a_place_for():
     restarts = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=3)
     ax = restarts.plot()
