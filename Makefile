@@ -12,7 +12,7 @@ demo: $(VENV)/installed  ## trains a small Vision Transformer with and without w
 	cd $(VENV) && bin/python $(CURDIR)/examples/train_vit.py --output $(CURDIR)/demo/vit.png
 
 test: $(VENV)/installed  ## everything that can be tested without a GPU
-	cd $(VENV) && bin/python -m pytest $(CURDIR)/tests -c $(CURDIR)/pyproject.toml $(PYTEST_ARGS)
+	cd $(VENV) && bin/python -m pytest -n 2 $(CURDIR)/tests -c $(CURDIR)/pyproject.toml $(PYTEST_ARGS)
 
 lint: $(VENV)/linters  ## style of Python and C++
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -22,7 +22,7 @@ format: $(VENV)/linters
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
 
 bench: $(VENV)/installed  ## what the schedule costs a step, against the others
-	cd $(VENV) && bin/python $(CURDIR)/benchmarks/overhead.py
+	cd $(VENV) && bin/python $(CURDIR)/benchmarks/overhead.py $(BENCH_ARGS)
 
 wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

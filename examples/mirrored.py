@@ -1,0 +1,47 @@
+"""One machine, several devices: `MirroredStrategy`. Every replica takes the rate of the same step.
+
+Run by hand; on a machine without GPUs the CPU stands in as two devices. The tests read what it prints. It must not
+know the curve.
+"""
+
+import keras
+import tensorflow as tf
+
+import lrops
+
+
+def devices():
+    """All GPUs, or the CPU as two devices."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return [device.name for device in gpus] or ["CPU:0", "CPU:1"]
+
+
+def main():
+    if not tf.config.list_physical_devices("GPU"):
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(devices())
+    with strategy.scope():
+        schedule = lrops.WarmupCosineDecay(0.01, warmup_steps=8, total_steps=40)
+        optimizer = keras.optimizers.SGD(schedule)
+        weight = keras.Variable(0.0, dtype="float64")  # falls by the rate, where its gradient is 1
+        optimizer.build([weight])
+
+    @tf.function
+    def step():
+        def replica():
+            before = weight.value + 0.0
+            # The gradients of all replicas are added: 1 is the mean that the update takes.
+            optimizer.apply([tf.constant(1.0 / strategy.num_replicas_in_sync, tf.float64)])
+            return before - weight.value, optimizer.learning_rate
+
+        return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(replica))
+
+    for count in range(50):
+        taken, following = step()
+        print(count, [float(rate) for rate in taken], [float(rate) for rate in following])
+    print("steps", int(optimizer.iterations.numpy()))
+
+
+if __name__ == "__main__":
+    main()

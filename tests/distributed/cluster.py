@@ -1,0 +1,57 @@
+"""Starts the processes of a cluster on the loopback, and sees to it that none is left.
+
+Imported by the tests in this folder. It must not know what they run.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+
+SECONDS = 200  # after which a test gives up
+
+
+def free_ports(count):
+    """Ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def cluster(folder, command, **jobs):
+    """One Python process for each task, as cluster(folder, [script], worker=2); {"worker": [process, ...]}.
+
+    Output goes to files in `folder`, named after the tasks. When the block ends, all processes are killed.
+    """
+    ports = iter(free_ports(sum(jobs.values())))
+    addresses = {job: [f"localhost:{next(ports)}" for _ in range(count)] for job, count in jobs.items()}
+    processes = {job: [] for job in jobs}
+    try:
+        for job, count in jobs.items():
+            for index in range(count):
+                config = json.dumps({"cluster": addresses, "task": {"type": job, "index": index}})
+                with open(folder / f"{job}-{index}.out", "w") as output:
+                    processes[job].append(
+                        subprocess.Popen(
+                            [sys.executable, *map(str, command)],
+                            cwd=folder,
+                            env=os.environ | {"TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                            stdout=output,
+                            stderr=subprocess.STDOUT,
+                        )
+                    )
+        yield processes
+    finally:
+        for process in sum(processes.values(), []):
+            process.kill()
+            process.wait()
+
+
+def said(folder, job, index=0):
+    """What a task printed."""
+    return (folder / f"{job}-{index}.out").read_text(errors="replace")

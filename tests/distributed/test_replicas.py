@@ -1,0 +1,87 @@
+"""The rate that every replica applied at every step, gathered from all of them, is that of the step.
+
+Runs the scripts in examples/ against the installed package, as processes on the loopback. It must not know how a
+strategy brings a variable to its replicas.
+"""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+from cluster import SECONDS, cluster, said
+from conftest import run_python
+
+from lrops import reference
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RATES = reference.warmup_cosine_decay(np.arange(60), 0.01, 8, 40).astype(np.float64).tolist()
+
+
+def test_mirrored(tmp_path):
+    result = run_python(EXAMPLES / "mirrored.py", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    *lines, last = result.stdout.splitlines()
+    assert last == "steps 50" and len(lines) == 50  # of the optimizer, not of its replicas
+    for count, line in enumerate(lines):
+        assert line == f"{count} {[RATES[count]] * 2} {[RATES[count + 1]] * 2}"
+
+
+def rates_of(path):
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
+
+
+def test_two_workers_killed_and_started_again(tmp_path):
+    total = 400
+    expected = reference.warmup_cosine_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
+    command = [EXAMPLES / "multi_worker.py", tmp_path, "--total-steps", total]
+    end = time.monotonic() + SECONDS
+    with cluster(tmp_path, command, worker=2) as processes:
+        path = tmp_path / "rates-1.txt"
+        while not (path.exists() and len(path.read_bytes().splitlines()) > 100):
+            assert time.monotonic() < end and processes["worker"][0].poll() is None, said(tmp_path, "worker")
+            time.sleep(0.01)
+    # Here both have been killed.
+    with cluster(tmp_path, command, worker=2) as processes:
+        for index, process in enumerate(processes["worker"]):
+            assert process.wait(SECONDS) == 0, said(tmp_path, "worker", index)
+    for index in range(2):
+        taken = rates_of(tmp_path / f"rates-{index}.txt")
+        assert {step for step, _ in taken} == set(range(total))
+        assert len(taken) > total or index == 1  # some steps after the last checkpoint were taken again
+        for step, rate in taken:
+            assert rate == expected[step], (index, step)
+
+
+def test_parameter_servers(tmp_path):
+    with cluster(tmp_path, [EXAMPLES / "parameter_server.py"], chief=1, worker=2, ps=1) as processes:
+        assert processes["chief"][0].wait(SECONDS) == 0, said(tmp_path, "chief")
+    lines = [line.split() for line in said(tmp_path, "chief").splitlines()]
+    lines = [line for line in lines if len(line) == 2 and line[0].isdigit()] + lines[-1:]
+    assert lines == [[str(count), repr(RATES[count])] for count in range(50)] + [["steps", "50"]]
+
+
+def test_a_remote_process_that_has_not_loaded_the_op(tmp_path):
+    script = """
+import os, subprocess, sys
+import tensorflow as tf, lrops
+server = '''
+import os, sys, tensorflow as tf
+server = tf.distribute.Server({"other": ["localhost:0"]}, job_name="other", protocol="grpc")
+print(server.target, flush=True)
+os.read(0, 1)
+'''
+remote = subprocess.Popen([sys.executable, "-c", server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+try:
+    tf.config.experimental_connect_to_host(remote.stdout.readline().strip(), "other")
+    with tf.device("/job:other/replica:0/task:0/device:CPU:0"):
+        print(lrops.WarmupCosineDecay(0.01, 8, 40)(tf.constant(3, tf.int64)).numpy())
+finally:
+    remote.kill()
+"""
+    result = run_python("-c", script, folder=tmp_path)
+    assert result.returncode == 1
+    assert re.search("NotFoundError: 'Lrops>WarmupCosineDecay' is .*registered in the binary", result.stderr), (
+        result.stderr
+    )
