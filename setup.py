@@ -1,7 +1,7 @@
 """Hands the build to CMake, and names the TensorFlow distributions that users may choose from.
 
 Called by pip through pyproject.toml, also before the build requirements are installed: it must not import TensorFlow.
-LROPS_LIBRARIES names a folder of libraries that cmake/wheels.py has built; without it they are built for one TensorFlow.
+LROPS_LIBRARIES names a folder of libraries that cmake/wheels.py has built; without it, they are built for one minor.
 """
 
 import importlib.metadata
