@@ -5,6 +5,7 @@ stopped; TensorFlow's headers stay in ~/.cache/lrops. It must not know what the 
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -113,6 +115,45 @@ def digest(folder: Path) -> str:
     ).hexdigest()
 
 
+def pack(folder: Path, archive: Path) -> None:
+    """Writes the folder as a .tar.gz that says nothing of when and by whom: setuptools' does."""
+    epoch = int(os.environ["SOURCE_DATE_EPOCH"])
+
+    def plain(member):
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = epoch
+        return member
+
+    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=epoch) as stream:
+        with tarfile.open(fileobj=stream, mode="w") as file:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                file.add(path, f"{folder.name}/{path.relative_to(folder)}", filter=plain)
+
+
+def sums(paths) -> list[str]:
+    """A line for each file: checksum, name, size."""
+    return [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}  {path.stat().st_size / 1e6:.2f} MB"
+        for path in sorted(paths)
+    ]
+
+
+def build_twice(arguments: list[str]) -> None:
+    """Builds the commit in two clones, in folders of other names; ends the program where one byte differs."""
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for clone in (Path(folder, "a"), Path(folder, "some", "other place")):
+            say(f"building in {clone}")
+            run("git", "clone", "--quiet", ROOT, clone)
+            run(sys.executable, clone / "cmake" / "wheels.py", *arguments, CCACHE_DISABLE="1")
+            made.append(sums((clone / "dist").iterdir()))
+    print(*made[0], sep="\n")
+    if made[0] != made[1]:
+        sys.exit("the second build is another:\n" + "\n".join(made[1]))
+    say("both builds are the same, byte for byte")
+
+
 def main():
     """Builds, and says what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,7 +163,10 @@ def main():
     )
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="Pythons, as 3.11 (all that are found)")
     parser.add_argument("--tensorflow", nargs="+", default=MINORS, help="TensorFlow minors (%(default)s)")
+    parser.add_argument("--twice", action="store_true", help="check that two builds of the commit are the same file")
     options = parser.parse_args()
+    if options.twice:
+        return build_twice([argument for argument in sys.argv[1:] if argument != "--twice"])
     build = options.build.resolve()
     pythons = {minor: path for minor, path in find_pythons().items() if minor in options.python}
     if not pythons:
@@ -154,7 +198,7 @@ def main():
         file.extractall(sources)
     source = sources / archive.name.removesuffix(".tar.gz")
     options.output.mkdir(exist_ok=True)
-    shutil.copy(archive, options.output)
+    pack(source, options.output / archive.name)
 
     made = [options.output / archive.name]
     key = digest(source) + digest(libraries)
@@ -177,12 +221,13 @@ def main():
         run(tools.parent / "auditwheel", "repair", *exclude, "--only-plat", "--wheel-dir", raw / "tagged", wheel,
             PATH=f"{tools.parent}:{os.environ['PATH']}")  # fmt: skip
         (tagged,) = (raw / "tagged").glob("*.whl")
+        for old in options.output.glob(f"lrops-*-{tagged.name.split('-')[2]}-*.whl"):
+            old.unlink()
         shutil.copy(tagged, options.output)
         stamp.write_text(f"{tagged.name} {key}")
         made.append(options.output / tagged.name)
     print(run(tools, "-m", "twine", "check", "--strict", *made).strip())
-    for path in made:
-        print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}  {path.stat().st_size / 1e6:.2f} MB")
+    print(*sums(made), sep="\n")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,6 @@ def write(path, table, refusals):
         "|---|---|",
         *(f"| {name} | {said} |" for name, said in refusals),
     ]
-    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -140,6 +139,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="+", metavar="PYTHON:MINOR:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)")
     parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
     pythons = find_pythons()
     chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
@@ -153,7 +153,7 @@ def main():
     for name in options.refusals:
         refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name])])
         print(*refusals[-1], sep=" | ", flush=True)
-    write(ROOT / "docs/compatibility.md", table, refusals)
+    write(options.page, table, refusals)
     sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
 
 
