@@ -185,14 +185,15 @@ def main():
     for minor, path in pythons.items():
         say(f"Python {minor}: build requirements")
         environments[minor] = environment(path, build / f"python{minor}", requirements)
-    tools = environment(list(pythons.values())[-1], build / "tools", TOOLS)
-    libraries = build_libraries(next(iter(environments.values())), options.tensorflow, build)
+    # One environment for what is the same for every Python, whichever of them are asked for.
+    tools = environment(list(pythons.values())[-1], build / "tools", [*requirements, *TOOLS])
+    libraries = build_libraries(tools, options.tensorflow, build)
 
     # The wheels are made from the sdist, so that it is complete, and no file of an earlier build is beside it.
     sources = build / "sdist"
     shutil.rmtree(sources, ignore_errors=True)
     backend = "from scikit_build_core.setuptools.build_meta import build_sdist"
-    run(next(iter(environments.values())), "-c", f"{backend}; build_sdist({str(sources)!r})")
+    run(tools, "-c", f"{backend}; build_sdist({str(sources)!r})")
     (archive,) = sources.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(sources)
