@@ -148,6 +148,7 @@ def main():
         start = time.monotonic()
         (version, keras), said = run_row(pythons[python], minor, flavour)
         table.append([python, f"{flavour} {version}", keras, *said.values()])
+        write(options.page, table, refusals)  # of a run that is cut short, what it ran
         print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
     newest = next(python for python in ("3.11", *pythons) if python in pythons)  # has every TensorFlow, 2.17 too
     for name in options.refusals:
