@@ -75,7 +75,7 @@ def install(python, folder, requirements):
     subprocess.run([python, "-m", "venv", folder], check=True)
     version = re.search(r"\d\.\d+", subprocess.check_output([python, "--version"], text=True))[0].replace(".", "")
     (wheel,) = (ROOT / "dist").glob(f"lrops-*-cp{version}-*.whl")
-    command = [folder / "bin/python", "-m", "pip", "install", "--quiet", wheel, "pytest", "mpmath", *requirements]
+    command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
     subprocess.run(command, check=True)
     return folder / "bin/python"
 
