@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# The TensorFlow minor, from its one place.
+# The TensorFlow minor of a build in isolation, and the version, from their one place.
 TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 NVRTC = $(shell sed -n 's/.*"\(nvidia-cuda-nvrtc-cu12==[0-9.]*\).*/\1/p' pyproject.toml)
 
-.PHONY: demo test lint format bench wheel clean
+.PHONY: demo test lint format bench wheel wheels reproducible matrix release clean
 
 demo: $(VENV)/installed  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
 	cd $(VENV) && bin/python $(CURDIR)/examples/train_vit.py --output $(CURDIR)/demo/vit.png
@@ -26,6 +27,24 @@ bench: $(VENV)/installed  ## what the schedule costs a step, against the others
 
 wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+wheels:  ## dist/: a wheel for each Python found, each with every TensorFlow of pyproject.toml, and the sdist
+	$(PYTHON) cmake/wheels.py
+
+reproducible:  ## builds one wheel twice, in two folders and without ccache, and compares
+	$(PYTHON) cmake/wheels.py --twice --python 3.11 --tensorflow $(TENSORFLOW)
+
+matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
+	$(PYTHON) tests/matrix.py $(MATRIX_ARGS)
+
+release:  ## everything up to the upload: see docs/releasing.md
+	test -z "$$(git status --porcelain)"  # a wheel must be of a commit
+	grep -q '^## $(VERSION) ' CHANGELOG.md
+	$(MAKE) lint test
+	rm -rf dist
+	$(MAKE) wheels reproducible matrix MATRIX_ARGS='--page build/compatibility.md'
+	cd dist && sha256sum *.whl *.tar.gz > SHA256SUMS
+	git tag --annotate 'v$(VERSION)' --message 'lrops $(VERSION)'
 
 # The package is built and installed anew where a file of it has changed. Commands run from inside $(VENV), so that
 # the installed package is what they import, and not the folder of the same name here.

@@ -1,26 +1,79 @@
 """Hands the build to CMake, and names the TensorFlow distributions that users may choose from.
 
 Called by pip through pyproject.toml, also before the build requirements are installed: it must not import TensorFlow.
+LROPS_LIBRARIES names a folder of libraries that cmake/wheels.py has built; without it, they are built for one minor.
 """
 
+import importlib.metadata
+import os
 import re
+import subprocess
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.sdist import sdist
 
-PYPROJECT = (Path(__file__).parent / "pyproject.toml").read_text()
+ROOT = Path(__file__).parent
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
 VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
-TENSORFLOW = re.search(r'"tensorflow-cpu==(\d+\.\d+)\.\*"', PYPROJECT)[1]
+MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
+LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
 PLOT = ["matplotlib>=3.8"]
 EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 
+
+def carried() -> list[str]:
+    """The TensorFlow minors of the wheel: those of LROPS_LIBRARIES, else the installed one, else the newest."""
+    if LIBRARIES:
+        return [minor for minor in MINORS if Path(LIBRARIES, "_tf" + minor.replace(".", "_")).is_dir()]
+    for name in ("tensorflow", "tensorflow-cpu"):
+        try:
+            return [re.match(r"\d+\.\d+", importlib.metadata.version(name))[0]]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return MINORS[-1:]
+
+
+def tensorflow() -> str:
+    """What a requirement says after TensorFlow's name, as ">=2.18,<2.22"."""
+    first, last = ([int(part) for part in minor.split(".")] for minor in (carried()[0], carried()[-1]))
+    span = (f"{first[0]}.{minor}" for minor in range(first[1], last[1]))
+    missing = [f"!={minor}.*" for minor in span if minor not in carried()]
+    return ",".join([f">={carried()[0]}", f"<{last[0]}.{last[1] + 1}", *missing])
+
+
+def commit() -> str:
+    """The commit of the sources: a file in an sdist, else what git says, else "unknown"."""
+    if (ROOT / "COMMIT").exists():
+        return (ROOT / "COMMIT").read_text().strip()
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class SdistWithCommit(sdist):
+    """An sdist that knows the commit it was made from."""
+
+    def make_release_tree(self, base_dir, files):  # noqa: D102
+        super().make_release_tree(base_dir, files)
+        Path(base_dir, "COMMIT").write_text(commit() + "\n")
+
+
 setup(
     cmake_source_dir=".",
-    cmake_args=[f"-DLROPS_VERSION={VERSION}", f"-DLROPS_TENSORFLOW={TENSORFLOW}"],
+    cmdclass={"sdist": SdistWithCommit},
+    cmake_args=[
+        f"-DLROPS_VERSION={VERSION}",
+        f"-DLROPS_COMMIT={commit()}",
+        f"-DLROPS_TENSORFLOW={';'.join(MINORS)}",
+        f"-DLROPS_LIBRARIES={LIBRARIES}",
+    ],
     # Not `dependencies`: tensorflow and tensorflow-cpu install over each other, so the choice must be the user's.
     extras_require={
-        "cpu": [f"tensorflow-cpu=={TENSORFLOW}.*"],
-        "cuda": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+        "cpu": [f"tensorflow-cpu{tensorflow()}"],
+        "cuda": [f"tensorflow[and-cuda]{tensorflow()}"],
         "plot": PLOT,
         "demo": EXAMPLE,
         # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.

@@ -1,18 +1,24 @@
-# Finds the TensorFlow of the Python interpreter that builds, by asking it once.
+# Finds the TensorFlow of the Python interpreter that builds, by asking it once, or the wheel unpacked in TensorFlow_ROOT.
 #
 # Called by CMakeLists.txt after find_package(Python). Sets TensorFlow_VERSION and TensorFlow_MINOR ("2.21"), and makes
 # the targets TensorFlow::framework and TensorFlow::cc (XLA). Finding it imports no TensorFlow, which would take seconds.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c [=[
-import importlib.metadata, importlib.util
+import importlib.metadata, importlib.util, sys
+sys.path[:0] = sys.argv[1:]
 names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "tensorflow-gpu")
-found = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in importlib.metadata.distributions()}
-versions = [found[name] for name in names if name in found]
+found = {}
+for d in importlib.metadata.distributions():
+    found.setdefault(d.metadata["Name"].lower().replace("_", "-"), (d.locate_file("tensorflow"), d.version))
 spec = importlib.util.find_spec("tensorflow")
-if spec is not None and versions:
-    print(spec.submodule_search_locations[0])
-    print(versions[0])
-]=]
+folder = spec and spec.submodule_search_locations[0]
+versions = [found[name] for name in names if name in found]
+# An editable or split installation has its metadata elsewhere: then any of these names will do.
+versions = [v for v in versions if str(v[0]) == folder] or versions
+if folder and versions:
+    print(folder)
+    print(versions[0][1])
+]=] ${TensorFlow_ROOT}
   OUTPUT_VARIABLE _tensorflow
   OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE _tensorflow_result)
@@ -28,6 +34,8 @@ endif()
 list(GET _tensorflow 0 _tensorflow_dir)
 list(GET _tensorflow 1 TensorFlow_VERSION)
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" TensorFlow_MINOR "${TensorFlow_VERSION}")
+
+add_compile_options("-ffile-prefix-map=${_tensorflow_dir}=tensorflow")  # its macros name their headers
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(TensorFlow REQUIRED_VARS _tensorflow_dir VERSION_VAR TensorFlow_VERSION)
@@ -45,3 +53,9 @@ set_target_properties(TensorFlow::cc PROPERTIES IMPORTED_LOCATION "${_tensorflow
 target_include_directories(TensorFlow::cc SYSTEM INTERFACE
   "${_tensorflow_dir}/include/external/highwayhash" "${_tensorflow_dir}/include/external/farmhash_archive/src")
 target_link_libraries(TensorFlow::cc INTERFACE TensorFlow::framework)
+# What older minors lack, each said in the file itself. After TensorFlow's own headers, which win where they are there.
+if(TensorFlow_VERSION VERSION_LESS 2.20)
+  foreach(target framework cc)
+    target_compile_options(TensorFlow::${target} INTERFACE "SHELL:-idirafter ${CMAKE_CURRENT_LIST_DIR}/older_tensorflow")
+  endforeach()
+endif()

@@ -134,3 +134,4 @@ def test_build_info_is_plain():
     assert json.loads(json.dumps(lrops.build_info)) == lrops.build_info
     assert lrops.build_info["version"] == lrops.__version__
     assert lrops.build_info["tensorflow"].startswith(MINOR)
+    assert set(lrops.build_info) == {"version", "commit", "tensorflow", "compiler", "cuda"}

@@ -98,6 +98,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "last: of no more than `at_most` cycles, nor more than 64. Raises ValueError where an argument breaks a rule.");
   py::dict build_info;
   build_info["version"] = LROPS_VERSION;
+  build_info["commit"] = LROPS_COMMIT;
   build_info["tensorflow"] = LROPS_TENSORFLOW_VERSION;
   build_info["compiler"] = LROPS_COMPILER;
   build_info["cuda"] = LROPS_CUDA;

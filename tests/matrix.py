@@ -1,0 +1,162 @@
+"""Installs the wheels of dist/ beside each TensorFlow they carry, runs them there, and writes docs/compatibility.md.
+
+Run by `make matrix`, by hand and nightly: it takes a minute or two a row. Each row has an environment of its own,
+removed afterwards. It must not import lrops or TensorFlow itself.
+"""
+
+import argparse
+import datetime
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "cmake"))
+
+from wheels import MINORS, find_pythons  # noqa: E402
+
+CPU, FULL = "tensorflow-cpu", "tensorflow"
+# What a row runs beside the doctor; the names are the table's columns.
+TRAIN = """
+import keras, lrops, numpy as np
+from lrops.reference import warmup_cosine_decay
+curve = dict(initial_learning_rate=1e-2, warmup_steps=3, total_steps=20)
+x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
+model = keras.Sequential([keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
+model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(**curve), weight_decay=0.1), "mse", jit_compile={jit})
+history = model.fit(x, x**2, epochs=3, batch_size=16, verbose=0, callbacks=[lrops.LearningRateLogger()]).history
+assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][0], history
+rate = float(np.asarray(model.optimizer.learning_rate))
+assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
+"""
+EXACT = [str(ROOT / "tests/test_exactness.py"), "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+CHECKS = {
+    "doctor": ["-m", "lrops", "doctor"],
+    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32"],
+    "training": ["-c", TRAIN.format(jit=False)],
+    "training, XLA": ["-c", TRAIN.format(jit=True)],
+}
+# What must be refused: what is installed beside lrops, the command, and a part of what it must say.
+REFUSALS = {
+    "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
+    "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
+    "both flavours": (
+        [f"{CPU}=={MINORS[-1]}.*", f"{FULL}=={MINORS[-1]}.*"],
+        ["-m", "lrops", "doctor"],
+        "more than one TensorFlow is installed",
+    ),
+}
+# The first release that has a wheel for a Python.
+FIRST = {"3.13": "2.20"}
+
+
+def released(python, minor):
+    """Whether TensorFlow `minor` has a wheel for this Python."""
+    return tuple(map(int, minor.split("."))) >= tuple(map(int, FIRST.get(python, "0.0").split(".")))
+
+
+def rows(pythons):
+    """Python, minor and flavour: every minor in both flavours, and every Python twice, newest TensorFlow first."""
+    chosen = [(python, MINORS[-1], CPU) for python in pythons]
+    for at, minor in enumerate(reversed(MINORS)):
+        fitting = [python for python in pythons if released(python, minor)]
+        for flavour in (CPU, FULL):
+            if fitting and (minor, flavour) not in {row[1:] for row in chosen}:
+                chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], minor, flavour))
+    return chosen
+
+
+def install(python, folder, requirements):
+    """The interpreter of a new environment with the wheel for it and these requirements."""
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    version = re.search(r"\d\.\d+", subprocess.check_output([python, "--version"], text=True))[0].replace(".", "")
+    (wheel,) = (ROOT / "dist").glob(f"lrops-*-cp{version}-*.whl")
+    command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
+    subprocess.run(command, check=True)
+    return folder / "bin/python"
+
+
+def ask(python, command):
+    """A command's exit code and what it said, outside the checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run([python, *command], cwd=folder, capture_output=True, text=True, timeout=900)
+    return result.returncode, result.stdout + result.stderr
+
+
+def run_row(python, minor, flavour):
+    """What each check said: "ok", or how it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        interpreter = install(python, Path(folder), [f"{flavour}=={minor}.*"])
+        versions = ask(interpreter, ["-c", "import tensorflow as tf, keras; print(tf.__version__, keras.__version__)"])
+        found = versions[1].split()[-2:]
+        said = {}
+        for name, command in CHECKS.items():
+            code, text = ask(interpreter, command)
+            said[name] = "ok" if code == 0 else f"FAILED ({code})"
+            if code:
+                print(text[-3000:], file=sys.stderr)
+        return found, said
+
+
+def run_refusal(python, requirements, command, sentence):
+    """ "refused" where the command fails with the sentence."""
+    with tempfile.TemporaryDirectory() as folder:
+        code, text = ask(install(python, Path(folder), requirements), command)
+    if code == 1 and sentence in text:
+        return "refused"
+    print(text[-3000:], file=sys.stderr)
+    return f"FAILED ({code})"
+
+
+def write(path, table, refusals):
+    """docs/compatibility.md."""
+    columns = ["Python", "TensorFlow", "Keras", *CHECKS]
+    lines = [
+        "# Where the wheels were run",
+        "",
+        f"Written by `make matrix` on {datetime.date.today()}, on {platform.platform()}. Each row is a new",
+        "environment with the wheel, and that TensorFlow from PyPI. What is not in the table was not run.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
+        *("| " + " | ".join(row) + " |" for row in table),
+        "",
+        "What must be refused, with a sentence that names the cure:",
+        "",
+        "| installed | |",
+        "|---|---|",
+        *(f"| {name} | {said} |" for name, said in refusals),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main():
+    """Runs the rows, prints each as it ends, writes the page; exit code 1 where anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", metavar="PYTHON:MINOR:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)")
+    parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
+    options = parser.parse_args()
+    pythons = find_pythons()
+    chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
+    table, refusals = [], []
+    for python, minor, flavour in chosen:
+        start = time.monotonic()
+        (version, keras), said = run_row(pythons[python], minor, flavour)
+        table.append([python, f"{flavour} {version}", keras, *said.values()])
+        write(options.page, table, refusals)  # of a run that is cut short, what it ran
+        print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
+    newest = next(python for python in ("3.11", *pythons) if python in pythons)  # has every TensorFlow, 2.17 too
+    for name in options.refusals:
+        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name])])
+        print(*refusals[-1], sep=" | ", flush=True)
+    write(options.page, table, refusals)
+    sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
+
+
+if __name__ == "__main__":
+    main()

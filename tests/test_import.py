@@ -1,0 +1,28 @@
+"""What `import lrops` costs a job of a thousand processes that read it from one file system: files, and nothing else.
+
+Runs a process of its own. It must not time anything: docs/clusters.md has the time.
+"""
+
+import compileall
+
+from conftest import run_python
+
+COUNT = """
+import sys
+import keras, tensorflow
+before, opened, counting = set(sys.modules), [], True
+sys.addaudithook(lambda event, arguments: counting and event == "open" and opened.append(arguments[0]))
+import lrops
+counting = False
+print(len(opened), *sorted(set(sys.modules) - before))
+"""
+
+
+def test_import_opens_few_files_and_no_matplotlib(package):
+    compileall.compile_dir(package, quiet=1)  # as pip does
+    result = run_python("-c", COUNT, folder=package.parent, PYTHONPATH=str(package.parent))
+    assert result.returncode == 0, result.stderr
+    count, *modules = result.stdout.split()
+    assert "lrops.schedules" in modules
+    assert 5 < int(count) < 20
+    assert not [name for name in modules if name.split(".")[0] in ("matplotlib", "sklearn", "tf_keras", "tqdm")]

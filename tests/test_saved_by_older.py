@@ -1,0 +1,59 @@
+"""What version 0.1 saved loads for ever, and gives the same bits: the op's name and attributes are a promise.
+
+saved/0.1 was made by `python tests/test_saved_by_older.py saved/0.1` with lrops 0.1.0. It is never made anew: a new
+promise gets a folder beside it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import lrops
+
+SAVED = Path(__file__).parent / "saved"
+CURVE = {
+    "initial_learning_rate": 1 / 3,
+    "warmup_steps": 10,
+    "total_steps": 2**40,
+    "alpha": 0.01,
+    "hold_steps": 5,
+    "warmup_start": 0.1,
+    "start_step": -1,
+}
+STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def bits(rates):
+    """Floating numbers as text that holds every bit."""
+    return np.asarray(rates).tobytes().hex()
+
+
+def save(folder):
+    """Writes the model, and what it gives."""
+    module = tf.Module()
+    schedules = {dtype: lrops.WarmupCosineDecay(**CURVE, dtype=dtype) for dtype in DTYPES}
+    module.rates = tf.function(
+        lambda step: {dtype: schedule(step) for dtype, schedule in schedules.items()},
+        input_signature=[tf.TensorSpec([None], tf.int64)],
+    )
+    tf.saved_model.save(module, folder)
+    rates = module.rates(tf.constant(STEPS, tf.int64))
+    Path(folder, "rates.json").write_text(json.dumps({name: bits(rate) for name, rate in rates.items()}, indent=1))
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in SAVED.iterdir()))
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_what_an_older_version_saved(version, jit_compile):
+    loaded = tf.saved_model.load(SAVED / version)
+    rates = tf.function(loaded.rates, jit_compile=jit_compile)(tf.constant(STEPS, tf.int64))
+    expected = json.loads((SAVED / version / "rates.json").read_text())
+    assert {name: bits(rate) for name, rate in rates.items()} == expected
+
+
+if __name__ == "__main__":
+    save(sys.argv[1])
