@@ -121,7 +121,9 @@ def test_no_jump_where_the_pieces_meet(curve):
 def test_scaling_the_peak_scales_the_curve(curve, power, data):
     steps = [near(curve, step) for step in data.draw(st.lists(st.integers(-5, curve.total_steps), min_size=1))]
     scaled = Curve(**curve.arguments(initial_learning_rate=math.ldexp(curve.initial_learning_rate, power)))
-    np.testing.assert_array_equal(rates(scaled, steps), np.ldexp(rates(curve, steps), power))
+    found = rates(curve, steps)
+    normal = found >= 2.0**-1000  # a subnormal has fewer digits, and a power of two changes how many
+    np.testing.assert_array_equal(rates(scaled, steps)[normal], np.ldexp(found, power)[normal])
 
 
 @given(curves(2**40), st.integers(-(2**40), 2**40), st.data())
