@@ -1,0 +1,89 @@
+// Random hyper-parameters, steps and dtypes through the rules and the formula, from several threads at once.
+//
+// Compiled with sanitizers and run by test_sanitizers.py. It must not judge a rate beyond what holds for all: the
+// sanitizers judge the rest, and the Python tests the numbers.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "formula/curve.h"
+#include "formula/restarts.h"
+
+namespace {
+
+using lrops::Hyperparameters;
+
+class Random {
+ public:
+  explicit Random(unsigned seed) : generator_(seed) {}
+
+  std::uint64_t Bits() { return generator_(); }
+
+  // All magnitudes alike, both signs, and the ends of the range.
+  std::int64_t Integer() {
+    const std::int64_t ends[] = {0, 1, -1, INT64_MAX, INT64_MIN, lrops::kMaxSteps, -lrops::kMaxSteps};
+    if (Bits() % 8 == 0) return ends[Bits() % 7];
+    const std::int64_t value = static_cast<std::int64_t>(Bits() >> (Bits() % 64));
+    return Bits() % 4 ? std::llabs(value % lrops::kMaxSteps) : value;
+  }
+
+  // Any double there is; mostly a ratio, and its ends.
+  double Real() {
+    if (Bits() % 4) return static_cast<double>(Bits() >> 11) / 9007199254740992.0;
+    if (Bits() % 2) return static_cast<double>(Bits() % 4);
+    const std::uint64_t bits = Bits();
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+
+  Hyperparameters Shared() { return {Real(), Integer(), Real(), Real(), Integer()}; }
+
+ private:
+  std::mt19937_64 generator_;
+};
+
+// Evaluates a curve that the rules take. How many rates that gave.
+template <class Parameters>
+std::size_t Evaluate(const Parameters& parameters, Random& random) {
+  const lrops::Dtype& dtype = lrops::kDtypes[random.Bits() % 4];
+  if (!Refusal(parameters, dtype).empty()) return 0;
+  std::vector<std::int64_t> steps(random.Bits() % 9);
+  for (std::int64_t& step : steps) step = random.Integer();
+  std::vector<unsigned char> rates(steps.size() * static_cast<std::size_t>(dtype.bytes));
+  lrops::MakeSchedule(parameters, dtype)
+      .LearningRates(steps.data(), static_cast<std::int64_t>(steps.size()), rates.data());
+  for (std::size_t i = 1; i <= steps.size(); ++i) {  // little-endian: the sign is in the last byte
+    if (rates[i * static_cast<std::size_t>(dtype.bytes) - 1] & 0x80) std::abort();
+  }
+  return steps.size();
+}
+
+std::size_t Run(unsigned seed, int count) {
+  Random random(seed);
+  std::size_t evaluated = 0;
+  for (int i = 0; i < count; ++i) {
+    lrops::Decay decay{random.Shared(), random.Integer(), random.Integer()};
+    evaluated += Evaluate(decay, random);
+    lrops::Restarts restarts{random.Shared(), random.Integer(), 1 + 4 * random.Real(), random.Real(), {}};
+    if (random.Bits() % 2) restarts.cycles = static_cast<std::int64_t>(random.Bits() % 66);
+    evaluated += Evaluate(restarts, random);
+  }
+  return evaluated;
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+  std::vector<std::thread> threads;
+  std::size_t evaluated[4];
+  for (unsigned i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] { evaluated[i] = Run(i, std::atoi(arguments[1])); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::printf("%zu\n", evaluated[0] + evaluated[1] + evaluated[2] + evaluated[3]);
+}
