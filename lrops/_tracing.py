@@ -5,14 +5,11 @@ Called by lrops/ops.py, while a `tf.function` is traced. It must not know what i
 An optimizer with weight decay reads the rate once for each variable, and TensorFlow's graph passes cannot merge the
 reads of `iterations`: any of them might see another value. Here, when they are made, the operations between them are
 known: `tf.function` runs what touches a variable in the order in which it was made, so where no operation made since an
-evaluation can write an int64 variable, another evaluation would give the same tensor. Whatever is not known to be
-harmless ends that, so the worst case is the graph that there would be without this file.
+evaluation can write an int64 variable, another evaluation would give the same number. What is not known to be harmless
+ends that, so the worst case is the graph that there would be without this file.
 """
 
 import tensorflow as tf
-
-# Stateful operations without a variable that only change a state of their own, or none that a variable could see.
-_HARMLESS = ("Random", "Truncated", "Stateless", "Multinomial", "VarHandleOp", "Collective", "Nccl", "Assert", "Print")
 
 
 class _Evaluations:
@@ -20,21 +17,18 @@ class _Evaluations:
 
     def __init__(self):
         self._seen = 0  # operations of the graph
-        self._opaque = False  # whether any of them may run code that nothing is known about
         self._results = {}
 
     def look_at_new_operations(self, graph):
         operations = graph.get_operations()
         for operation in operations[self._seen :]:
-            if _may_run_any_code(operation):
-                self._opaque = True
             if _may_write_int64(operation):
                 self._results.clear()
         self._seen = len(operations)
 
     def get(self, *key):
         held = self._results.get(tuple(map(id, key)))
-        return None if held is None or self._opaque else held[0]
+        return None if held is None else held[0]
 
     def put(self, result, *key):
         self._results[tuple(map(id, key))] = (result, key)  # the key's objects stay, so that no other takes their id
@@ -50,7 +44,9 @@ def evaluated_once(evaluate, variable, attributes):
         attributes: Keyword arguments, a dict that stays as it is and is the same object for the same evaluation.
     """
     graph = tf.compat.v1.get_default_graph()
-    if not graph.building_function:  # a graph for a session has no order of its own
+    # A graph for a session has no order of its own; and one that the user gives, by `tf.control_dependencies`, may be
+    # an order after something that is made already: a write by Python, say.
+    if not graph.building_function or graph._current_control_dependencies():
         return evaluate(variable, **attributes)
     evaluations = getattr(graph, "_lrops_evaluations", None)
     if evaluations is None:
@@ -78,12 +74,3 @@ def _dtype_of_variable(operation):
             dtype = operation.get_attr(name)
             return dtype if isinstance(dtype, tf.DType) else None
     return None
-
-
-def _may_run_any_code(operation):
-    """Whether an operation may call Python, or a function that does: such a write has no order that a trace shows."""
-    if not operation.op_def.is_stateful or operation.type == "ReadVariableOp":
-        return False
-    if any(tensor.dtype == tf.resource for tensor in operation.inputs):
-        return any(attribute.type in ("func", "list(func)") for attribute in operation.op_def.attr)
-    return not operation.type.startswith(_HARMLESS)
