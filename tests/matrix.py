@@ -91,8 +91,9 @@ def run_row(python, minor, flavour):
     """What each check said: "ok", or how it failed."""
     with tempfile.TemporaryDirectory() as folder:
         interpreter = install(python, Path(folder), [f"{flavour}=={minor}.*"])
-        versions = ask(interpreter, ["-c", "import tensorflow as tf, keras; print(tf.__version__, keras.__version__)"])
-        found = versions[1].split()[-2:]
+        names = (flavour, "keras")
+        found = [ask(interpreter, ["-c", f"import importlib.metadata as m; print(m.version({n!r}))"])[1] for n in names]
+        found = [version.strip() for version in found]
         said = {}
         for name, command in CHECKS.items():
             code, text = ask(interpreter, command)
@@ -144,16 +145,16 @@ def main():
     pythons = find_pythons()
     chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
     table, refusals = [], []
+    newest = next(python for python in ("3.11", *pythons) if python in pythons)  # has every TensorFlow, 2.17 too
+    for name in options.refusals:
+        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name])])
+        print(*refusals[-1], sep=" | ", flush=True)
     for python, minor, flavour in chosen:
         start = time.monotonic()
         (version, keras), said = run_row(pythons[python], minor, flavour)
         table.append([python, f"{flavour} {version}", keras, *said.values()])
         write(options.page, table, refusals)  # of a run that is cut short, what it ran
         print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
-    newest = next(python for python in ("3.11", *pythons) if python in pythons)  # has every TensorFlow, 2.17 too
-    for name in options.refusals:
-        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name])])
-        print(*refusals[-1], sep=" | ", flush=True)
     write(options.page, table, refusals)
     sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
 
