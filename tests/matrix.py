@@ -43,6 +43,7 @@ CHECKS = {
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
 REFUSALS = {
     "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
+    "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
     "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
     "both flavours": (
         [f"{CPU}=={MINORS[-1]}.*", f"{FULL}=={MINORS[-1]}.*"],
