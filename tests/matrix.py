@@ -33,10 +33,11 @@ assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["l
 rate = float(np.asarray(model.optimizer.learning_rate))
 assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
 """
-EXACT = [str(ROOT / "tests/test_exactness.py"), "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
+EXACT = [*TESTS, "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
-    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32"],
+    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
 }
