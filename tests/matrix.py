@@ -33,16 +33,18 @@ assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["l
 rate = float(np.asarray(model.optimizer.learning_rate))
 assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
 """
-EXACT = [str(ROOT / "tests/test_exactness.py"), "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
+EXACT = [*TESTS, "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
-    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32"],
+    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
 }
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
 REFUSALS = {
     "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
+    "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
     "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
     "both flavours": (
         [f"{CPU}=={MINORS[-1]}.*", f"{FULL}=={MINORS[-1]}.*"],

@@ -1,7 +1,7 @@
-"""What version 0.1 saved loads for ever, and gives the same bits: the op's name and attributes are a promise.
+"""What version 0.1 saved loads for ever, and gives the same bits: an op's name, attributes and defaults are a promise.
 
-saved/0.1 was made by `python tests/test_saved_by_older.py saved/0.1` with lrops 0.1.0. It is never made anew: a new
-promise gets a folder beside it.
+saved/0.1 and saved/0.1-all were made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. They are never
+made anew: a new promise gets a folder beside them.
 """
 
 import json
@@ -24,6 +24,17 @@ CURVE = {
     "warmup_start": 0.1,
     "start_step": -1,
 }
+RESTARTS = {
+    "initial_learning_rate": 1 / 3,
+    "warmup_steps": 10,
+    "first_decay_steps": 7,
+    "t_mul": 1.5,
+    "m_mul": 0.9,
+    "alpha": 0.01,
+    "cycles": 40,
+    "warmup_start": 0.1,
+    "start_step": -1,
+}
 STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -37,6 +48,10 @@ def save(folder):
     """Writes the model, and what it gives."""
     module = tf.Module()
     schedules = {dtype: lrops.WarmupCosineDecay(**CURVE, dtype=dtype) for dtype in DTYPES}
+    schedules |= {f"restarts_{dtype}": lrops.WarmupCosineRestarts(**RESTARTS, dtype=dtype) for dtype in DTYPES}
+    # TensorFlow leaves an attribute that has its default out of the file: what the default is must not change either.
+    schedules["defaults"] = lrops.WarmupCosineDecay(1e-3, 10, 2**40)
+    schedules["restarts_defaults"] = lrops.WarmupCosineRestarts(1e-3, 10, 7)
     module.rates = tf.function(
         lambda step: {dtype: schedule(step) for dtype, schedule in schedules.items()},
         input_signature=[tf.TensorSpec([None], tf.int64)],

@@ -1,7 +1,7 @@
 // The interface of each op: its input, its attributes, its output, its documentation. The kernels register against it.
 //
-// Loaded by lrops/_loader.py. It must not know the formula or a device. An op's name and attributes are a promise:
-// saved models hold them, so they may gain attributes with defaults and lose none.
+// Loaded by lrops/_loader.py. It must not know the formula or a device. An op's name, attributes and
+// defaults are a promise: saved models hold them, but not a value that is the default. They may gain attributes.
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 
