@@ -180,4 +180,4 @@ def table(rows):
     return "\n".join(lines)
 
 
-COLUMNS = {"first_call_s": ".2f", "nodes": "d", "instructions": "d"}
+COLUMNS = {"first_call_s": ".2f", "nodes": ".0f", "instructions": ".0f"}
