@@ -79,7 +79,7 @@ def chart(results, path):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#d9d9d9", linewidth=0.6)
     panels[0].set_ylabel("AdamW step, of a constant rate's")
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[1].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
 
 

@@ -234,3 +234,12 @@ def test_each_replica_evaluates_for_itself(tmp_path):
     result = run_python("-c", MIRRORED, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split("\n")[-2] == str(["CPU:0"] * 2 + ["CPU:1"] * 2)
+
+
+def test_xla_does_not_copy_the_evaluation_into_every_fusion():
+    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(12)]
+    optimizer = keras.optimizers.AdamW(schedule_of(CURVE), weight_decay=0.1)
+    optimizer.build(weights)
+    step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 12), jit_compile=True)
+    module = step.experimental_get_compiler_ir()(stage="optimized_hlo")
+    assert 0 < module.count(" count-leading-zeros(") < 10
