@@ -87,16 +87,17 @@ def library_paths(version: str) -> dict[str, str]:
     return {name: os.path.join(folder, f"_lrops_{name}.so") for name in ("ops", "xla")}
 
 
-def _check_only(path: str) -> None:
-    """Refuses a second copy of a library: to register the same op with XLA again ends the process."""
-    path = os.path.realpath(path)
+def _check_only(paths: list[str]) -> None:
+    """Refuses a second copy of the libraries: to register the same op with XLA again ends the process."""
+    paths = {os.path.realpath(path) for path in paths}
+    names = "|".join(re.escape(os.path.basename(path)) for path in paths)
     with open("/proc/self/maps") as maps:  # which marks a file that was replaced as deleted
         loaded = {fields[5].strip() for line in maps if len(fields := line.split(maxsplit=5)) == 6}
-    for other in loaded - {path}:
-        if re.fullmatch(rf".*/{re.escape(os.path.basename(path))}( \(deleted\))?", other):
+    for other in loaded - paths:
+        if re.fullmatch(rf".*/({names})( \(deleted\))?", other):
             raise ImportError(
-                f"lrops is already loaded in this process, from {other}, and cannot be loaded again, from {path}, as "
-                "after an update or from another folder. Start Python anew."
+                f"lrops is already loaded in this process, from {other}, and cannot be loaded again, from {_PACKAGE}, "
+                "as after an update or from another folder. Start Python anew."
             )
 
 
@@ -119,12 +120,12 @@ def load_ops():
     'lrops_warmup_cosine_decay'
     """
     tf = import_tensorflow()
-    modules = {}
-    for name, path in library_paths(tf.__version__).items():
+    modules, paths = {}, library_paths(tf.__version__)
+    _check_only(list(paths.values()))
+    for name, path in paths.items():
         if not os.path.isfile(path):
             raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
         _check_whole(path)
-        _check_only(path)
         try:
             modules[name] = tf.load_op_library(path)
         except (tf.errors.OpError, OSError) as error:

@@ -46,6 +46,11 @@ def dtype_name(value):
     return value.dtype if isinstance(value.dtype, str) else value.dtype.name
 
 
+def _under(value):
+    """What is under a `keras.Variable`, the one that has a name for its dtype; anything else as it is."""
+    return value.value if isinstance(value.dtype, str) else value
+
+
 def as_step(step):
     """`step` as something the op takes: an int64 tensor or variable.
 
@@ -67,11 +72,11 @@ def as_step(step):
         array = np.asarray(step)
         if array.dtype == object and all(type(value) is int for value in array.flat):
             raise ValueError(f"step must fit in int64. Received: step={step}")
-        step, dtype = array, array.dtype
+        step = array
     name = dtype_name(step)
     if name == "int64":
         # Not every keras.Variable is a tf.Tensor to the op's fast path; what is under it is.
-        return step.value if isinstance(dtype, str) else step
+        return _under(step)
     if name not in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
         raise TypeError(
             "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it "
@@ -85,8 +90,7 @@ def scaled(rate, peak, dtype):
 
     The product is rounded to float64 first, and 16-bit dtypes are reached by way of float32, on every path alike.
     """
-    peak = peak.value if isinstance(peak.dtype, str) else peak  # of a keras.Variable, what is under it
-    product = rate * tf.cast(peak, tf.float64)
+    product = rate * tf.cast(_under(peak), tf.float64)
     return tf.cast(product if dtype in ("float32", "float64") else tf.cast(product, tf.float32), dtype)
 
 

@@ -108,24 +108,18 @@ class Schedule(_Base):
         self._arguments = tuple(arguments)
         for name, value in arguments.items():
             setattr(self, name, _TYPES[name](name, value))
-        self._host(np.zeros(0, np.int64), **self._hyperparameters())  # refuses what breaks a rule
+        evaluated = self.get_config()
+        del evaluated["name"]
+        self._host(np.zeros(0, np.int64), **evaluated)  # refuses what breaks a rule
+        # What the formula evaluates: where the peak is a variable, the curve of peak 1.
         self._tunable = not isinstance(self.initial_learning_rate, float)
+        self._evaluated = evaluated | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
         if self.warmup_steps == 0:
             _warn_without_warmup(type(self).__name__)
-        self._attributes = {key: ops.as_attribute(value) for key, value in self._evaluated().items()}
+        self._attributes = {key: ops.as_attribute(value) for key, value in self._evaluated.items()}
         dtype = self._attributes["dtype"]
         self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
         self._attributes["name"] = self.name
-
-    def _hyperparameters(self):
-        config = self.get_config()
-        del config["name"]
-        return config
-
-    def _evaluated(self):
-        """The hyper-parameters of what the formula evaluates: where the peak is a variable, the curve of peak 1."""
-        of_one = {"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {}
-        return self._hyperparameters() | of_one
 
     def __call__(self, step=None):
         """The learning rate at `step`.
@@ -168,7 +162,7 @@ class Schedule(_Base):
             TypeError: `step` is not of an integer dtype.
         """
         steps = np.asarray(step).astype(np.int64, casting="safe")
-        rate = self._host(steps, **self._evaluated())
+        rate = self._host(steps, **self._evaluated)
         return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def plot(self, path=None, ax=None, log=False):
