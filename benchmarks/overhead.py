@@ -5,6 +5,7 @@ first. Writes results.json and, by report.py, a Markdown table and a chart. It m
 """
 
 import argparse
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -14,7 +15,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -89,12 +89,6 @@ def step(rounds, seconds, first, **arguments):
     return benchmark.compare(rounds=rounds, seconds=seconds, first=first, **arguments)
 
 
-def timed(steps, rounds, seconds, baseline="constant"):
-    from lrops import benchmark
-
-    return benchmark.summary(benchmark.alternate(steps, rounds, seconds), baseline)
-
-
 def fit(rounds, seconds, first, model):
     """`model.fit` of a real model; the time of a batch."""
     import keras
@@ -135,12 +129,11 @@ def fit(rounds, seconds, first, model):
         def run():
             built.fit(images, classes, batch_size=16, verbose=0, shuffle=False)
 
-        start = time.perf_counter()
         run()
-        return benchmark.Step(run, lambda: None, time.perf_counter() - start, 0, 0)
+        return benchmark.Step(run)
 
     steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
-    rows = timed(steps, rounds, seconds)
+    rows = benchmark.figures(steps, rounds, seconds)
     for row in rows.values():
         row["us"] /= batches
         row["spread_us"] /= batches
@@ -164,39 +157,27 @@ def mirrored(rounds, seconds, first):
             optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
             optimizer.build(weights)
         gradients = [tf.fill([256], 1e-3)] * 30
-        run = tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients)))
-        start = time.perf_counter()
-        run()
-        return benchmark.Step(run, lambda: None, time.perf_counter() - start, 0, 0)
+        return benchmark.called(tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients))))
 
     steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
-    rows = timed(steps, rounds, seconds)
-    for name, made_step in steps.items():
-        rows[name]["first_call_s"] = made_step.first_call
-    return rows
+    return benchmark.figures(steps, rounds, seconds)
 
 
 def host(rounds, seconds, first):
     """A rate in a variable, that Python assigns before each step: what a callback does."""
-    import keras
-    import tensorflow as tf
-
     from lrops import benchmark
 
-    schedule = benchmark.rates()["lrops"]
-    steps = {name: benchmark.training_step(benchmark.rates()[name]) for name in ("constant", "lrops")}
-    weights = [keras.Variable(tf.ones(256)) for _ in range(100)]
-    gradients = [tf.fill([256], 1e-3)] * 100
-    optimizer = keras.optimizers.AdamW(benchmark.PEAK, weight_decay=0.01)
-    optimizer.build(weights)
-    apply = tf.function(lambda: optimizer.apply(gradients))
+    rates = benchmark.rates()
+    schedule = rates["lrops"]
+    steps = {name: benchmark.training_step(rates[name]) for name in ("constant", "lrops")}
+    step = benchmark.training_step(benchmark.PEAK)
 
     def run():
-        optimizer.learning_rate = float(schedule.on_host(int(optimizer.iterations)))
-        apply()
+        step.optimizer.learning_rate = float(schedule.on_host(int(step.optimizer.iterations)))
+        step.run()
 
-    steps["assigned by the host"] = benchmark.Step(run, optimizer.iterations.numpy, 0.0, 0, 0)
-    return timed(steps, rounds, seconds)
+    steps["assigned by the host"] = dataclasses.replace(step, run=run)
+    return benchmark.figures(steps, rounds, seconds)
 
 
 def optax(rounds, seconds, first):
@@ -221,19 +202,13 @@ def optax(rounds, seconds, first):
         def run():
             held[:] = apply(*held)
 
-        start = time.perf_counter()
-        run()
-        jax.block_until_ready(held)
-        return benchmark.Step(run, lambda: jax.block_until_ready(held), time.perf_counter() - start, 0, 0)
+        return benchmark.called(run, lambda: jax.block_until_ready(held))
 
     schedule = library.warmup_cosine_decay_schedule(
         0.0, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.PEAK * benchmark.ALPHA
     )
     steps = {"constant": made(benchmark.PEAK), "optax warmup_cosine_decay_schedule": made(schedule)}
-    rows = timed(steps, rounds, seconds)
-    for name, made_step in steps.items():
-        rows[name]["first_call_s"] = made_step.first_call
-    return rows
+    return benchmark.figures(steps, rounds, seconds)
 
 
 def evaluation(rounds, seconds, first):
@@ -247,27 +222,24 @@ def evaluation(rounds, seconds, first):
     check_values()
     one, many = tf.constant(500, tf.int64), tf.range(1_000_000, dtype=tf.int64)
     schedules = {name: rate for name, rate in benchmark.rates().items() if callable(rate)}
-    attributes = schedules["lrops"].get_config()
-    attributes = {key: repr(value) if isinstance(value, float) else value for key, value in attributes.items()}
-    attributes["dtype"] = tf.float32
-    op = lrops.load_ops().lrops_warmup_cosine_decay
+    op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, schedules["lrops"]._attributes
 
     def made(run):
         run()
-        return benchmark.Step(run, lambda: None, 0.0, 0, 0)
+        return benchmark.Step(run)
 
     steps = {
         "the bare op": made(lambda: op(one, **attributes)),
         "a no-op (tf.identity)": made(lambda: tf.identity(one)),
     }
     steps |= {name: made(lambda rate=rate: rate(one)) for name, rate in schedules.items()}
-    rows = timed(steps, rounds, seconds, "the bare op")
+    rows = benchmark.figures(steps, rounds, seconds, "the bare op")
     host = np.arange(1_000_000)
     # Keras' own schedule with warmup takes no array: it branches on its step.
     arrays = ("lrops", "hand-written, tf.where", "Keras PolynomialDecay + CosineDecay")
     vector = {name: made(lambda rate=schedules[name]: rate(many)) for name in arrays}
     vector["lrops, on_host (one thread)"] = made(lambda: schedules["lrops"].on_host(host))
-    for name, row in timed(vector, rounds, seconds, "lrops").items():
+    for name, row in benchmark.figures(vector, rounds, seconds, "lrops").items():
         rows[f"{name}: ns a step of a million"] = row | {"us": row["us"] / 1000, "spread_us": row["spread_us"] / 1000}
     return rows
 

@@ -68,10 +68,19 @@ class Step:
     """A training step that is ready to be timed."""
 
     run: Callable  # makes one step
-    wait: Callable  # until the device has finished all of them
-    first_call: float  # seconds: trace and compile
-    nodes: int  # of the graph and of all functions that it calls; 0 where there is none
-    instructions: int  # of the module as XLA runs it; 0 without XLA
+    wait: Callable = lambda: None  # until the device has finished all of them
+    first_call: float = 0.0  # seconds: trace and compile
+    nodes: int = 0  # of the graph and of all functions that it calls; 0 where there is none
+    instructions: int = 0  # of the module as XLA runs it; 0 without XLA
+    optimizer: object = None
+
+
+def called(run, wait=lambda: None, **fields):
+    """A `Step` of what traces and compiles when it is first called: that call is made and timed."""
+    start = time.perf_counter()
+    run()
+    wait()
+    return Step(run, wait, time.perf_counter() - start, **fields)
 
 
 def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="graph"):
@@ -93,16 +102,16 @@ def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="gr
     def run():
         optimizer.apply(gradients)
 
+    wait = optimizer.iterations.numpy
     if mode == "eager":
-        return Step(run, optimizer.iterations.numpy, 0.0, 0, 0)
+        return Step(run, wait, optimizer=optimizer)
     run = tf.function(run, jit_compile=mode == "xla")
-    start = time.perf_counter()
-    run()
-    first_call = time.perf_counter() - start
+    step = called(run, wait, optimizer=optimizer)
     definition = run.get_concrete_function().graph.as_graph_def()
-    nodes = len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
-    module = run.experimental_get_compiler_ir()(stage="optimized_hlo") if mode == "xla" else ""
-    return Step(run, optimizer.iterations.numpy, first_call, nodes, module.count(" = "))
+    step.nodes = len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
+    if mode == "xla":
+        step.instructions = run.experimental_get_compiler_ir()(stage="optimized_hlo").count(" = ")
+    return step
 
 
 def alternate(steps, rounds, seconds):
@@ -147,6 +156,14 @@ def summary(times, baseline="constant"):
     return rows
 
 
+def figures(steps, rounds, seconds, baseline="constant"):
+    """The `summary` of the steps' times, with what is known of each. The arguments are those of both."""
+    rows = summary(alternate(steps, rounds, seconds), baseline)
+    for name, step in steps.items():
+        rows[name] |= {"first_call_s": step.first_call, "nodes": step.nodes, "instructions": step.instructions}
+    return rows
+
+
 def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0.3, names=None, first=0, elements=256):
     """One case: every contender's step, built and timed. Name -> a dict of its figures.
 
@@ -161,10 +178,10 @@ def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0
     names = list(names or contenders)
     names = names[first % len(names) :] + names[: first % len(names)]
     steps = {name: training_step(contenders[name], optimizer, variables, elements, mode) for name in names}
-    rows = summary(alternate(steps, rounds, seconds))
-    for name, step in steps.items():
-        rows[name] |= {"first_call_s": step.first_call, "nodes": step.nodes, "instructions": step.instructions}
-    return rows
+    return figures(steps, rounds, seconds)
+
+
+COLUMNS = {"first_call_s": ".2f", "nodes": ".0f", "instructions": ".0f"}
 
 
 def table(rows):
@@ -178,6 +195,3 @@ def table(rows):
         cells += [f"{row[key]:{form}}" if row.get(key) else "" for key, form in COLUMNS.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-COLUMNS = {"first_call_s": ".2f", "nodes": ".0f", "instructions": ".0f"}
