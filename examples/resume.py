@@ -13,18 +13,15 @@ import tensorflow as tf
 import lrops
 
 
-def make(options):
-    """The optimizer, and a weight that falls by exactly the rate at each step: its gradient is 1."""
-    schedule = lrops.WarmupCosineDecay(0.01, warmup_steps=20, total_steps=options.total_steps)
-    optimizer = keras.optimizers.SGD(schedule)
-    weight = keras.Variable(0.0, dtype="float64")
-    optimizer.build([weight])
-    return optimizer, weight
+def make_optimizer(options):
+    """By it a weight falls by exactly the rate at each step, where its gradient is 1."""
+    return keras.optimizers.SGD(lrops.WarmupCosineDecay(0.01, warmup_steps=20, total_steps=options.total_steps))
 
 
 def by_checkpoint(options):
     """A loop of one's own with `tf.train.CheckpointManager`."""
-    optimizer, weight = make(options)
+    optimizer, weight = make_optimizer(options), keras.Variable(0.0, dtype="float64")
+    optimizer.build([weight])
     checkpoint = tf.train.Checkpoint(optimizer=optimizer, weight=weight.value)
     manager = tf.train.CheckpointManager(checkpoint, options.folder / "checkpoints", max_to_keep=2)
     manager.restore_or_initialize()
@@ -70,8 +67,7 @@ def one_weight(options):
     inputs = keras.Input((1,))
     outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(inputs)
     model = keras.Model(inputs, outputs)
-    optimizer, _ = make(options)
-    model.compile(type(optimizer).from_config(optimizer.get_config()), prediction)
+    model.compile(make_optimizer(options), prediction)
     return model
 
 

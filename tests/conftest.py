@@ -222,6 +222,16 @@ def run_python(*arguments, folder, **environment):
     )
 
 
+# How a script for `run_python` begins that trains on two replicas.
+MIRRORED = """
+import tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, lrops
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+"""
+
+
 def schedule_of(curve, dtype="float32"):
     """The schedule of a curve."""
     return curve.schedule(**curve.arguments(dtype=dtype))

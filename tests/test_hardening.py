@@ -71,20 +71,19 @@ def test_processes_forked_and_spawned(tmp_path):
     assert result.stdout.splitlines() == [str([(rate, rate), (peak, peak)])] * 2
 
 
-def test_a_second_copy_is_refused(tmp_path):
-    shutil.copytree(PACKAGE, tmp_path / "lrops", ignore=shutil.ignore_patterns("__pycache__"))
+def test_a_second_copy_is_refused(package):
     script = f"""
 import sys, lrops
 for name in [name for name in sys.modules if name.split(".")[0] == "lrops"]:
     del sys.modules[name]
-sys.path.insert(0, {str(tmp_path)!r})
+sys.path.insert(0, {str(package.parent)!r})
 import lrops
 """
-    result = run_python("-c", script, folder=tmp_path / "lrops")
+    result = run_python("-c", script, folder=package)
     assert result.returncode == 1, result
     said = result.stderr.strip().splitlines()[-1]
     assert said.startswith("ImportError: ") and "already loaded" in said and "Start Python anew" in said
-    assert str(PACKAGE) in said and str(tmp_path) in said
+    assert str(PACKAGE) in said and str(package) in said
 
 
 def read(tool, *arguments):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Curve, run_python, schedule_of
+from conftest import MIRRORED, Curve, run_python, schedule_of
 
 from lrops import reference
 
@@ -201,12 +201,7 @@ def test_gradient_accumulation(optimizer):
         np.testing.assert_allclose(traced, eager, rtol=1e-4, atol=1e-6)
 
 
-MIRRORED = """
-import numpy as np, tensorflow as tf
-cpu, = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras, lrops
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+EVALUATE = """
 with strategy.scope():
     schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
@@ -231,7 +226,7 @@ print(sorted(op.device[-5:] for op in ops))
 
 
 def test_each_replica_evaluates_for_itself(tmp_path):
-    result = run_python("-c", MIRRORED, folder=tmp_path)
+    result = run_python("-c", MIRRORED + EVALUATE, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split("\n")[-2] == str(["CPU:0"] * 2 + ["CPU:1"] * 2)
 

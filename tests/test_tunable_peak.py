@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DTYPES, Curve, run_python
+from conftest import DTYPES, MIRRORED, Curve, run_python
 
 import lrops
 from lrops import reference
@@ -114,12 +114,7 @@ def test_what_is_refused(peak, error, said):
         schedule_with(peak())
 
 
-MIRRORED = """
-import numpy as np, tensorflow as tf
-cpu, = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras, lrops
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+FOLLOW = """
 for make in (tf.Variable, keras.Variable):
     with strategy.scope():
         peak = make(0.5)
@@ -127,7 +122,6 @@ for make in (tf.Variable, keras.Variable):
         optimizer = keras.optimizers.SGD(schedule)
         weight = keras.Variable(0.0)
         optimizer.build([weight])
-    rates = []
     @tf.function
     def step():
         def replica():
@@ -143,5 +137,5 @@ print("followed")
 
 
 def test_under_a_mirrored_strategy(tmp_path):
-    result = run_python("-c", MIRRORED, folder=tmp_path)
+    result = run_python("-c", MIRRORED + FOLLOW, folder=tmp_path)
     assert result.returncode == 0 and "followed" in result.stdout, result.stderr

@@ -52,6 +52,12 @@ def cluster(folder, command, **jobs):
             process.wait()
 
 
+def applied(path):
+    """(step, rate) of each whole line of a file of rates; a line that a kill cut short is none."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
+
+
 def said(folder, job, index=0):
     """What a task printed."""
     return (folder / f"{job}-{index}.out").read_text(errors="replace")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cluster import SECONDS, cluster, said
+from cluster import SECONDS, applied, cluster, said
 from conftest import run_python
 
 from lrops import reference
@@ -27,11 +27,6 @@ def test_mirrored(tmp_path):
         assert line == f"{count} {[RATES[count]] * 2} {[RATES[count + 1]] * 2}"
 
 
-def rates_of(path):
-    lines = [line.split() for line in path.read_text().splitlines()]
-    return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
-
-
 def test_two_workers_killed_and_started_again(tmp_path):
     total = 400
     expected = reference.warmup_cosine_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
@@ -47,7 +42,7 @@ def test_two_workers_killed_and_started_again(tmp_path):
         for index, process in enumerate(processes["worker"]):
             assert process.wait(SECONDS) == 0, said(tmp_path, "worker", index)
     for index in range(2):
-        taken = rates_of(tmp_path / f"rates-{index}.txt")
+        taken = applied(tmp_path / f"rates-{index}.txt")
         assert {step for step, _ in taken} == set(range(total))
         assert len(taken) > total or index == 1  # some steps after the last checkpoint were taken again
         for step, rate in taken:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cluster import applied
 
 from lrops import reference
 
@@ -50,10 +51,8 @@ def test_the_rates_join(tmp_path, way):
     run(tmp_path, way, until=777)
     run(tmp_path, way)
     taken = collections.defaultdict(list)
-    for line in (tmp_path / "rates.txt").read_text().splitlines():
-        step, _, rate = line.partition(" ")
-        if rate:  # a line that the kill cut short is none
-            taken[int(step)].append(float(rate))
+    for step, rate in applied(tmp_path / "rates.txt"):
+        taken[step].append(rate)
     assert sorted(taken) == list(range(TOTAL))
     for step, rates in taken.items():
         assert set(rates) == {float(RATES[step])}, step
