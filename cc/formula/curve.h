@@ -132,11 +132,32 @@ inline Frame MakeFrame(const Hyperparameters& h, u64 total_steps, Real<u64>* dro
 }
 
 template <typename Bits, class Curve>
-void Fill(const Curve& curve, const Format& format, const std::int64_t* step, std::int64_t count, void* out) {
+[[gnu::always_inline]] inline void FillAnywhere(const Curve& curve, const Format& format, const std::int64_t* step,
+                                                std::int64_t count, void* out) {
   for (std::int64_t i = 0; i < count; ++i) {
     static_cast<Bits*>(out)[i] =
         static_cast<Bits>(Round(format, Evaluate(curve, static_cast<u64>(step[i]) + (u64{1} << 63))));
   }
+}
+
+#if defined(__x86_64__) && !defined(__clang__)
+// The same loop for processors that multiply and shift without touching flags (since 2013): it takes a third less time.
+template <typename Bits, class Curve>
+[[gnu::target("bmi,bmi2,lzcnt"), gnu::flatten]] void FillSince2013(const Curve& curve, const Format& format,
+                                                                   const std::int64_t* step, std::int64_t count,
+                                                                   void* out) {
+  FillAnywhere<Bits>(curve, format, step, count, out);
+}
+#endif
+
+template <typename Bits, class Curve>
+void Fill(const Curve& curve, const Format& format, const std::int64_t* step, std::int64_t count, void* out) {
+#if defined(__x86_64__) && !defined(__clang__)
+  if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt")) {
+    return FillSince2013<Bits>(curve, format, step, count, out);
+  }
+#endif
+  FillAnywhere<Bits>(curve, format, step, count, out);
 }
 
 struct Count {

@@ -5,9 +5,13 @@
 
 #include "kernels/attributes.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/platform/threadpool.h"
 
 namespace lrops {
 namespace {
+
+constexpr std::int64_t kCycles = 100;         // of the processor, for one element
+constexpr std::int64_t kWorthAThread = 1000;  // elements; fewer take less time than waking a thread
 
 template <class H>
 class LearningRateCpu : public tensorflow::OpKernel {
@@ -20,7 +24,14 @@ class LearningRateCpu : public tensorflow::OpKernel {
     const tensorflow::Tensor& step = context->input(0);
     tensorflow::Tensor* learning_rate = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, step.shape(), &learning_rate));
-    schedule_.LearningRates(step.flat<std::int64_t>().data(), step.NumElements(), learning_rate->data());
+    const std::int64_t* steps = step.flat<std::int64_t>().data();
+    char* rates = static_cast<char*>(learning_rate->data());
+    const std::int64_t bytes = schedule_.dtype->bytes;
+    const auto evaluate = [&](std::int64_t begin, std::int64_t end) {
+      schedule_.LearningRates(steps + begin, end - begin, rates + begin * bytes);
+    };
+    if (step.NumElements() < kWorthAThread) return evaluate(0, step.NumElements());
+    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(step.NumElements(), kCycles, evaluate);
   }
 
   // A scalar takes less time than handing the op to another thread would: the executor runs it where it stands.
