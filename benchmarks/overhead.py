@@ -15,6 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -56,7 +57,9 @@ FULL = [
     fit_case("ResNet", 1),
     {"name": "AdamW, 30 variables, MirroredStrategy on 2 CPUs", "kind": "mirrored", "arguments": {}, "processes": 1},
     {"name": "AdamW, 100 variables, rate assigned by the host", "kind": "host", "arguments": {}, "processes": 1},
+    {"name": "AdamW, 100 variables, tf_keras", "kind": "legacy", "arguments": {}, "processes": 1},
     {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}, "processes": 1},
+    {"name": "AdamW, 100 variables, size", "kind": "size", "arguments": {}, "processes": 1},
     {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
 ]
 
@@ -64,18 +67,19 @@ FULL = [
 # ---- In a process of its own: one case
 
 
-def check_values():
+def check_values(rates=None):
     """All contenders must be the same curve, to float32's error, before any is timed."""
     import numpy as np
     import tensorflow as tf
 
     from lrops import benchmark, reference
 
+    rates = rates or benchmark.rates()
     for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
         expected = reference.warmup_cosine_decay(
             step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA
         )
-        for name, rate in benchmark.rates().items():
+        for name, rate in rates.items():
             if callable(rate):
                 np.testing.assert_allclose(
                     rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=name
@@ -180,6 +184,45 @@ def host(rounds, seconds, first):
     return benchmark.figures(steps, rounds, seconds)
 
 
+def legacy(rounds, seconds, first):
+    """tf_keras, and the schedule that the TensorFlow Model Garden puts around its CosineDecay."""
+    import importlib.util
+
+    import tensorflow as tf
+    import tf_keras
+
+    from lrops import benchmark
+
+    ours = benchmark.rates()
+    cosine = tf_keras.optimizers.schedules.CosineDecay
+    arguments = {"decay_steps": benchmark.TOTAL - benchmark.WARMUP, "alpha": benchmark.ALPHA}
+    # The file alone: its package imports thirty others.
+    path = importlib.metadata.distribution("tf-models-official").locate_file(
+        "official/modeling/optimization/lr_schedule.py"
+    )
+    specification = importlib.util.spec_from_file_location("lr_schedule", path)
+    garden = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(garden)
+    after = garden.CosineDecayWithOffset(offset=benchmark.WARMUP, initial_learning_rate=benchmark.PEAK, **arguments)
+    rates = {name: ours[name] for name in ("constant", "constant, again", "lrops")} | {
+        "tf_keras CosineDecay, warmup": cosine(
+            0.0, warmup_target=benchmark.PEAK, warmup_steps=benchmark.WARMUP, **arguments
+        ),
+        "Model Garden LinearWarmup + CosineDecay": garden.LinearWarmup(after, benchmark.WARMUP, 0.0),
+    }
+    check_values(rates)
+
+    def made(rate):
+        weights = [tf.Variable(tf.ones(256)) for _ in range(100)]
+        optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=0.01, jit_compile=False)
+        optimizer.build(weights)
+        pairs = [(tf.fill([256], 1e-3), weight) for weight in weights]
+        run = tf.function(lambda: optimizer.apply_gradients(pairs))
+        return benchmark.called(run, optimizer.iterations.numpy)
+
+    return benchmark.figures({name: made(rate) for name, rate in rates.items()}, rounds, seconds)
+
+
 def optax(rounds, seconds, first):
     """The same work in another framework: a constant rate and optax's schedule in a jitted AdamW step."""
     import jax
@@ -209,6 +252,38 @@ def optax(rounds, seconds, first):
     )
     steps = {"constant": made(benchmark.PEAK), "optax warmup_cosine_decay_schedule": made(schedule)}
     return benchmark.figures(steps, rounds, seconds)
+
+
+def size(rounds, seconds, first):
+    """What a traced step weighs; each contender in a process of its own."""
+    rows = {}
+    for name in CORE:
+        case = {"kind": "footprint", "arguments": {"name": name}}
+        rows[name], error = in_a_process(case, rounds, seconds, first)
+        if error:
+            raise RuntimeError(f"{name}: {error}")
+    return rows
+
+
+def footprint(rounds, seconds, first, name):
+    """The file of a SavedModel with an AdamW step in it, and the memory of a process that ran it."""
+    import resource
+    import tempfile
+
+    import tensorflow as tf
+
+    from lrops import benchmark
+
+    step = benchmark.training_step(benchmark.rates()[name])
+    for _ in range(20):
+        step.run()
+    step.wait()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    module = tf.Module()
+    module.step, module.held = step.run, step.run.get_concrete_function().graph.variables
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder)
+        return {"saved_kb": Path(folder, "saved_model.pb").stat().st_size / 1000, "peak_mib": peak / 1024}
 
 
 def evaluation(rounds, seconds, first):
@@ -247,14 +322,14 @@ def evaluation(rounds, seconds, first):
 # ---- The suite
 
 
-def in_a_process(case, first, options):
+def in_a_process(case, rounds, seconds, first):
     """The rows of a case, or why there are none."""
     command = [sys.executable, __file__, "--case", json.dumps(case), "--first", str(first)]
-    command += ["--rounds", str(options.rounds), "--seconds", str(options.seconds)]
+    command += ["--rounds", str(rounds), "--seconds", str(seconds)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     if result.returncode:
-        errors = re.findall(r"^\w*(?:Error|Exception)\b.*", result.stderr, re.MULTILINE)
+        errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", result.stderr, re.MULTILINE)
         return {}, (errors or ["no error message"])[-1]
     return json.loads(result.stdout.splitlines()[-1]), ""
 
@@ -272,19 +347,21 @@ def version(name):
         return None
 
 
+def commit():
+    """Of the checkout, with a mark where it differs from that."""
+    command = ["git", "-C", HERE, "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
+
+
 def facts():
-    """The machine, the versions and the commit."""
-    git = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, encoding="utf-8")
+    """The machine and the versions."""
     with open("/proc/cpuinfo") as lines:
         processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    names = ("lrops", "tensorflow-cpu", "tensorflow", "keras", "numpy", "jax", "optax")
+    names = "lrops tensorflow-cpu tensorflow keras tf_keras tf-models-official numpy jax optax".split()
     return {
-        "date": datetime.date.today().isoformat(),
         "processor": processor,
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "commit": git.stdout.strip(),
         "versions": {name: found for name in names if (found := version(name))},
     }
 
@@ -294,6 +371,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=9, help="in which all contenders of a process take turns")
     parser.add_argument("--seconds", type=float, default=0.3, help="of a turn")
     parser.add_argument("--quick", action="store_true", help="100 variables only, short turns")
+    parser.add_argument(
+        "--only", metavar="REGEX", help="measure the cases whose name has this; the others stay as --output holds them"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results.json", help="(default: %(default)s)")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)  # what a process of its own is told
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
@@ -309,20 +389,34 @@ def main():
     if options.quick:
         options.rounds, options.seconds = 5, 0.15
     cases = QUICK if options.quick else FULL
-    results = {"facts": facts(), "cases": {}, "skipped": {}}
+    results = {"facts": facts(), "cases": {}, "taken": {}, "skipped": {}}
+    if options.only:
+        results = json.loads(options.output.read_text()) | {"facts": results["facts"]}
+        cases = [case for case in cases if re.search(options.only, case["name"])]
     with tqdm(total=sum(case["processes"] for case in cases), unit="process") as progress:
         for case in cases:
+            name = case["name"]
+            progress.set_postfix_str(name)
+            start, load = time.monotonic(), os.getloadavg()[0]
+            results["skipped"].pop(name, None)
             runs = []
             for first in range(case["processes"]):
-                progress.set_postfix_str(case["name"])
-                rows, error = in_a_process(case, first, options)
+                rows, error = in_a_process(case, options.rounds, options.seconds, first)
                 progress.update()
                 if error:
-                    results["skipped"][case["name"]] = error
+                    results["skipped"][name] = error
                     break
                 runs.append(rows)
             else:
-                results["cases"][case["name"]] = merged(runs)
+                results["cases"][name] = merged(runs)
+                results["taken"][name] = {
+                    "date": datetime.date.today().isoformat(),
+                    "commit": commit(),
+                    "load": load,
+                    "seconds": round(time.monotonic() - start),
+                }
+    order = [case["name"] for case in FULL]
+    results["cases"] = dict(sorted(results["cases"].items(), key=lambda item: order.index(item[0])))
     options.output.write_text(json.dumps(results, indent=1) + "\n")
     import report
 

@@ -22,11 +22,11 @@ def markdown(results):
     """All cases of a run: a line on the machine, a table for each case, and what was skipped."""
     facts = results["facts"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    parts = [
-        f"{facts['date']}, {facts['cores']} cores of {facts['processor']}, load {facts['load']:.1f} at the start; "
-        f"Python {facts['python']}, {versions}; commit {facts['commit']}."
-    ]
-    parts += [f"**{name}**\n\n{benchmark.table(rows)}" for name, rows in results["cases"].items()]
+    parts = [f"{facts['cores']} cores of {facts['processor']}; Python {facts['python']}, {versions}."]
+    for name, rows in results["cases"].items():
+        taken = results["taken"][name]
+        when = f"{taken['date']}, commit {taken['commit']}, load {taken['load']:.1f} at the start"
+        parts.append(f"**{name}** ({when})\n\n{benchmark.table(rows)}")
     parts += [f"Skipped: {name}: {reason}" for name, reason in results["skipped"].items()]
     return "\n\n".join(parts)
 
@@ -45,8 +45,8 @@ def readme_figures(results):
             row, constant = rows.get(contender), rows["constant"]
             cells.append(f"{row['ratio']:.2f} ({row['first_call_s'] / constant['first_call_s']:.2f})" if row else "")
         lines.append(f"| {contender} | " + " | ".join(cells) + " |")
-    facts = results["facts"]
-    lines.append(f"\n{facts['date']}, {facts['cores']} cores of {facts['processor']}.")
+    facts, date = results["facts"], max(results["taken"][case]["date"] for case in cases)
+    lines.append(f"\n{date}, {facts['cores']} cores of {facts['processor']}.")
     return "\n".join(lines)
 
 

@@ -181,17 +181,26 @@ def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0
     return figures(steps, rounds, seconds)
 
 
-COLUMNS = {"first_call_s": ".2f", "nodes": ".0f", "instructions": ".0f"}
+COLUMNS = {  # of a row: heading and format
+    "us": ("us a step", ".0f"),
+    "spread_us": ("+-", ".0f"),
+    "ratio": ("of constant", ".2f"),
+    "first_call_s": ("first call, s", ".2f"),
+    "nodes": ("graph nodes", ".0f"),
+    "instructions": ("XLA instructions", ".0f"),
+    "saved_kb": ("SavedModel, kB", ".0f"),
+    "peak_mib": ("peak memory, MiB", ".0f"),
+}
 
 
 def table(rows):
-    """The rows of `compare` as a Markdown table."""
+    """The rows of `compare` as a Markdown table, with the columns that any of them has."""
+    columns = {key: COLUMNS[key] for key in COLUMNS if any(row.get(key) for row in rows.values())}
     lines = [
-        "| learning rate | us a step | +- | of constant | first call, s | graph nodes | XLA instructions |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| learning rate | " + " | ".join(heading for heading, _ in columns.values()) + " |",
+        "|---" + "|--:" * len(columns) + "|",
     ]
     for name, row in rows.items():
-        cells = [name, f"{row['us']:.0f}", f"{row['spread_us']:.0f}", f"{row['ratio']:.2f}"]
-        cells += [f"{row[key]:{form}}" if row.get(key) else "" for key, form in COLUMNS.items()]
+        cells = [name] + [f"{row[key]:{form}}" if row.get(key) else "" for key, (_, form) in columns.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
