@@ -5,7 +5,6 @@ BIN = $(VENV)/bin
 # The TensorFlow minor of a build in isolation, and the version, from their one place.
 TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-NVRTC = $(shell sed -n 's/.*"\(nvidia-cuda-nvrtc-cu12==[0-9.]*\).*/\1/p' pyproject.toml)
 
 .PHONY: demo test lint format bench wheel wheels reproducible matrix release clean
 
@@ -52,7 +51,6 @@ SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cc/*/* lrops
 $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[cpu,test]'
 	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow
-	-$(BIN)/python -m pip install --quiet $(NVRTC)  # for the tests that compile the CUDA kernel; not on aarch64
 	touch $@
 
 $(VENV)/linters: $(VENV)/python

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
 MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
+BUILD = re.findall(r'^ +"(.+)",$', re.search(r"requires = \[\n(.+?)\n\]", PYPROJECT, re.DOTALL)[1], re.MULTILINE)
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
 BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 PLOT = ["matplotlib>=3.8"]
@@ -88,6 +89,7 @@ setup(
             "mpmath>=1.3",
             "optax>=0.2",
             *EXAMPLE,
+            *(line for line in BUILD if not line.startswith("tensorflow")),  # for a build without isolation
             "nvidia-cuda-nvcc-cu12==12.9.*",
         ],
     },
