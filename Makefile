@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # The TensorFlow minor of a build in isolation, and the version, from their one place.
 TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
+MINORS = $(shell sed -n 's/^tensorflow = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d '",')
+THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: demo test lint format bench wheel wheels reproducible matrix release clean
+.PHONY: demo test lint format bench wheel wheels reproducible matrix ends release clean
 
 demo: $(VENV)/installed  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
 	cd $(VENV) && bin/python $(CURDIR)/examples/train_vit.py --output $(CURDIR)/demo/vit.png
@@ -35,6 +37,13 @@ reproducible:  ## builds one wheel twice, in two folders and without ccache, and
 
 matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
 	$(PYTHON) tests/matrix.py $(MATRIX_ARGS)
+
+# For CI, which has no time for all: the wheel of this Python with the first and the last TensorFlow, beside each.
+ENDS = $(firstword $(MINORS)) $(lastword $(MINORS))
+ends:
+	$(PYTHON) cmake/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
+	$(PYTHON) tests/matrix.py --wheels build/ends --rows $(ENDS:%=$(THIS):%:tensorflow-cpu) \
+	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
 
 release:  ## everything up to the upload: see docs/releasing.md
 	test -z "$$(git status --porcelain)"  # a wheel must be of a commit

@@ -200,7 +200,7 @@ def main():
     with tarfile.open(archive) as file:
         file.extractall(sources)
     source = sources / archive.name.removesuffix(".tar.gz")
-    options.output.mkdir(exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     pack(source, options.output / archive.name)
 
     made = [options.output / archive.name]

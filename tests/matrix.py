@@ -1,7 +1,7 @@
 """Installs the wheels of dist/ beside each TensorFlow they carry, runs them there, and writes docs/compatibility.md.
 
-Run by `make matrix`, by hand and nightly: it takes a minute or two a row. Each row has an environment of its own,
-removed afterwards. It must not import lrops or TensorFlow itself.
+Run by `make matrix`, by hand and nightly: it takes a minute or two a row; CI runs two rows, by `make ends`. Each row
+has an environment of its own, removed afterwards. It must not import lrops or TensorFlow itself.
 """
 
 import argparse
@@ -72,11 +72,11 @@ def rows(pythons):
     return chosen
 
 
-def install(python, folder, requirements):
-    """The interpreter of a new environment with the wheel for it and these requirements."""
+def install(python, folder, requirements, wheels):
+    """The interpreter of a new environment with the wheel for it, of the folder `wheels`, and these requirements."""
     subprocess.run([python, "-m", "venv", folder], check=True)
     version = re.search(r"\d\.\d+", subprocess.check_output([python, "--version"], text=True))[0].replace(".", "")
-    (wheel,) = (ROOT / "dist").glob(f"lrops-*-cp{version}-*.whl")
+    (wheel,) = wheels.glob(f"lrops-*-cp{version}-*.whl")
     command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
     subprocess.run(command, check=True)
     return folder / "bin/python"
@@ -89,10 +89,10 @@ def ask(python, command):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(python, minor, flavour):
+def run_row(python, minor, flavour, wheels):
     """What each check said: "ok", or how it failed."""
     with tempfile.TemporaryDirectory() as folder:
-        interpreter = install(python, Path(folder), [f"{flavour}=={minor}.*"])
+        interpreter = install(python, Path(folder), [f"{flavour}=={minor}.*"], wheels)
         names = (flavour, "keras")
         found = [ask(interpreter, ["-c", f"import importlib.metadata as m; print(m.version({n!r}))"])[1] for n in names]
         found = [version.strip() for version in found]
@@ -105,10 +105,10 @@ def run_row(python, minor, flavour):
         return found, said
 
 
-def run_refusal(python, requirements, command, sentence):
+def run_refusal(python, requirements, command, sentence, wheels):
     """ "refused" where the command fails with the sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        code, text = ask(install(python, Path(folder), requirements), command)
+        code, text = ask(install(python, Path(folder), requirements, wheels), command)
     if code == 1 and sentence in text:
         return "refused"
     print(text[-3000:], file=sys.stderr)
@@ -142,18 +142,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="+", metavar="PYTHON:MINOR:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)")
     parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
-    pythons = find_pythons()
+    pythons, wheels = find_pythons(), options.wheels.resolve()
     chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
     table, refusals = [], []
-    newest = next(python for python in ("3.11", *pythons) if python in pythons)  # has every TensorFlow, 2.17 too
+    # For the refusals: 3.11 has every TensorFlow, 2.17 too.
+    newest = next(python for python in ("3.11", *pythons) if list(wheels.glob(f"*-cp{python.replace('.', '')}-*.whl")))
     for name in options.refusals:
-        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name])])
+        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name], wheels)])
         print(*refusals[-1], sep=" | ", flush=True)
     for python, minor, flavour in chosen:
+        if not released(python, minor):
+            print(f"{python} | {flavour} {minor} | was never released for this Python")
+            continue
         start = time.monotonic()
-        (version, keras), said = run_row(pythons[python], minor, flavour)
+        (version, keras), said = run_row(pythons[python], minor, flavour, wheels)
         table.append([python, f"{flavour} {version}", keras, *said.values()])
         write(options.page, table, refusals)  # of a run that is cut short, what it ran
         print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
