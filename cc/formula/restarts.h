@@ -73,12 +73,13 @@ class ExactProduct {
     const std::size_t at = static_cast<std::size_t>(bit / 64);
     const u64 low = at < digits_.size() ? digits_[at] : 0;
     const u64 high = at + 1 < digits_.size() ? digits_[at + 1] : 0;
-    return ShiftRight(low, bit % 64) | ShiftLeft(high, 64 - bit % 64);
+    const u64 within = static_cast<u64>(bit % 64);
+    return ShiftRight(low, within) | ShiftLeft(high, 64 - within);
   }
 
   bool AnyBelow(std::int64_t bit) const {
     for (std::size_t at = 0; at < digits_.size() && bit > 0; ++at, bit -= 64) {
-      if (bit >= 64 ? digits_[at] : ShiftLeft(digits_[at], 64 - bit)) return true;
+      if (bit >= 64 ? digits_[at] : ShiftLeft(digits_[at], static_cast<u64>(64 - bit))) return true;
     }
     return false;
   }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <map>
 #include <mutex>
 #include <type_traits>
@@ -115,7 +116,7 @@ std::string GetKernels(const Driver& driver, std::array<void*, kKernels>* kernel
   void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
   void* module = nullptr;
   error = Check(driver, "cuModuleLoadDataEx", driver.ModuleLoadDataEx(&module, kPtx, 2, options, values), log);
-  for (int kernel = 0; kernel < kKernels && error.empty(); ++kernel) {
+  for (std::size_t kernel = 0; kernel < kKernels && error.empty(); ++kernel) {
     error = Check(driver, "cuModuleGetFunction", driver.ModuleGetFunction(&(*kernels)[kernel], module, kNames[kernel]));
   }
   if (error.empty()) loaded[context] = *kernels;
