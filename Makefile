@@ -7,6 +7,8 @@ TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' py
 MINORS = $(shell sed -n 's/^tensorflow = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d '",')
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PYBIND11 = $(shell sed -n 's/.*"\(pybind11==[0-9.]*\*\)".*/\1/p' pyproject.toml)
+FACTS = $(foreach fact,VERSION COMMIT TENSORFLOW_VERSION COMPILER CUDA,-DLROPS_$(fact)='""')  # that CMake gives
 
 .PHONY: demo test lint format bench wheel wheels reproducible matrix ends release clean
 
@@ -16,9 +18,12 @@ demo: $(VENV)/installed  ## trains a small Vision Transformer with and without w
 test: $(VENV)/installed  ## everything that can be tested without a GPU
 	cd $(VENV) && bin/python -m pytest -n 2 $(CURDIR)/tests -c $(CURDIR)/pyproject.toml $(PYTEST_ARGS)
 
-lint: $(VENV)/linters  ## style of Python and C++
+lint: $(VENV)/linters  ## style of Python and C++, and what can be said of it without running it
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cc' '*.cu')
+	$(BIN)/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
+	$(BIN)/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
+	  $$($(BIN)/python -m pybind11 --includes) $(FACTS)  # the analyzer takes 20 s for pybind11, and has seen the formula
 
 format: $(VENV)/linters
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
@@ -63,7 +68,7 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	touch $@
 
 $(VENV)/linters: $(VENV)/python
-	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5
+	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5 clang-tidy==23.1.4 '$(PYBIND11)'
 	touch $@
 
 $(VENV)/python:

@@ -97,10 +97,13 @@ inline void Split(u64 peak, double ratio, Real<u64>* part, Real<u64>* remainder)
                                       : complement;
 }
 
+// d > 0.
 inline Divisor ToDivisor(u64 d) {
   const u64 shift = LeadingZeros(d) - 1;
   const u64 value = d << shift;
-  return {value, static_cast<u64>(((u128{1} << 126) - 1) / value), shift};
+  // The rules see to it that no cycle is empty, which clang-tidy cannot see from here.
+  const u128 most = (u128{1} << 126) - 1;
+  return {value, static_cast<u64>(most / value), shift};  // NOLINT(clang-analyzer-core.DivideZero)
 }
 
 // How `dtype` stores rates of a curve with this peak.
@@ -183,7 +186,7 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
            "CosineDecay calls warmup_target). Received: initial_learning_rate=" +
            Text(p);
   }
-  const std::string refusal = Refusal({{"warmup_steps", h.warmup_steps, 0}, {"start_step", h.start_step, -kMaxSteps}});
+  std::string refusal = Refusal({{"warmup_steps", h.warmup_steps, 0}, {"start_step", h.start_step, -kMaxSteps}});
   if (!refusal.empty()) return refusal;
   const struct {
     const char* name;

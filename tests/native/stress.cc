@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -81,8 +82,9 @@ std::size_t Run(unsigned seed, int count) {
 int main(int, char** arguments) {
   std::vector<std::thread> threads;
   std::size_t evaluated[4];
+  threads.reserve(4);
   for (unsigned i = 0; i < 4; ++i) {
-    threads.emplace_back([&, i] { evaluated[i] = Run(i, std::atoi(arguments[1])); });
+    threads.emplace_back([&, i] { evaluated[i] = Run(i, std::stoi(arguments[1])); });
   }
   for (std::thread& thread : threads) thread.join();
   std::printf("%zu\n", evaluated[0] + evaluated[1] + evaluated[2] + evaluated[3]);
