@@ -21,6 +21,7 @@ test: $(VENV)/installed  ## everything that can be tested without a GPU
 lint: $(VENV)/linters  ## style of Python and C++, and what can be said of it without running it
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cc' '*.cu')
+	$(BIN)/mypy --cache-dir=$(VENV)/mypy
 	$(BIN)/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
 	$(BIN)/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
 	  $$($(BIN)/python -m pybind11 --includes) $(FACTS)  # the analyzer takes 20 s for pybind11, and has seen the formula
@@ -68,7 +69,7 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	touch $@
 
 $(VENV)/linters: $(VENV)/python
-	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5 clang-tidy==23.1.4 '$(PYBIND11)'
+	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5 clang-tidy==23.1.4 mypy==2.4.1 numpy==2.2.6 '$(PYBIND11)'
 	touch $@
 
 $(VENV)/python:

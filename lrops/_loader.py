@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import struct
+from typing import Any
 
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
 
@@ -27,14 +28,14 @@ def _check_whole(path: str) -> None:
 
 
 _native = importlib.util.find_spec("lrops._native")
-if _native is None:
+if _native is None or _native.origin is None:
     raise ImportError(
         "lrops was installed without its compiled module, or it was built for another Python: "
         f"{_REINSTALL}. In a source checkout run `pip install .` and start Python from another folder."
     )
 _check_whole(_native.origin)
 
-from lrops._native import build_info  # noqa: E402
+from lrops._native import build_info as build_info  # noqa: E402
 
 _PACKAGE = os.path.dirname(_native.origin)
 
@@ -46,7 +47,7 @@ def supported_tensorflow() -> list[str]:
     return [f"{major}.{minor}" for major, minor in minors]
 
 
-def import_tensorflow():
+def import_tensorflow() -> Any:
     """TensorFlow, where this installation carries libraries for it; ImportError with the cure where not."""
     carried = supported_tensorflow()
     if not carried:
@@ -89,11 +90,11 @@ def library_paths(version: str) -> dict[str, str]:
 
 def _check_only(paths: list[str]) -> None:
     """Refuses a second copy of the libraries: to register the same op with XLA again ends the process."""
-    paths = {os.path.realpath(path) for path in paths}
-    names = "|".join(re.escape(os.path.basename(path)) for path in paths)
+    ours = {os.path.realpath(path) for path in paths}
+    names = "|".join(re.escape(os.path.basename(path)) for path in ours)
     with open("/proc/self/maps") as maps:  # which marks a file that was replaced as deleted
         loaded = {fields[5].strip() for line in maps if len(fields := line.split(maxsplit=5)) == 6}
-    for other in loaded - paths:
+    for other in loaded - ours:
         if re.fullmatch(rf".*/({names})( \(deleted\))?", other):
             raise ImportError(
                 f"lrops is already loaded in this process, from {other}, and cannot be loaded again, from {_PACKAGE}, "
@@ -102,7 +103,7 @@ def _check_only(paths: list[str]) -> None:
 
 
 @functools.cache
-def load_ops():
+def load_ops() -> Any:
     """Loads the ops of lrops and their kernels into TensorFlow; `import lrops` does it already.
 
     Call it, or import lrops, before you open a SavedModel or run a graph that holds one of them.

@@ -67,8 +67,8 @@ def rates():
 class Step:
     """A training step that is ready to be timed."""
 
-    run: Callable  # makes one step
-    wait: Callable = lambda: None  # until the device has finished all of them
+    run: Callable[[], object]  # makes one step
+    wait: Callable[[], object] = lambda: None  # until the device has finished all of them
     first_call: float = 0.0  # seconds: trace and compile
     nodes: int = 0  # of the graph and of all functions that it calls; 0 where there is none
     instructions: int = 0  # of the module as XLA runs it; 0 without XLA

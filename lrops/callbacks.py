@@ -7,6 +7,7 @@ import contextlib
 import os
 import warnings
 import weakref
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from lrops.steps import as_count
 
 _KEY = "learning_rate"
 # The rate that each training function was traced with, as far as a logger has seen it.
-_TRACED = weakref.WeakKeyDictionary()
+_TRACED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class _Callback:
@@ -73,26 +74,35 @@ class LearningRateLogger(_Callback):
     """
 
     # For either Keras, whichever base comes first. tf_keras: do not fetch a batch's logs from the device for this.
+    params: Any
+    model: Any
     params = model = validation_data = _chief_worker_only = None
     _supports_tf_logs = True
 
-    def __init__(self, every=1, log_dir=None, csv=None, verify=True):
+    def __init__(
+        self,
+        every: int = 1,
+        log_dir: str | os.PathLike[str] | None = None,
+        csv: str | os.PathLike[str] | None = None,
+        verify: bool = True,
+    ) -> None:
         _adopt_keras()
         self.every = as_count("every", every)
         self.log_dir = log_dir
         self.csv = csv
         self.verify = verify
-        self._files = None
+        self._files: list[Any] | None = None
+        self._lines: list[tuple[int, Any]] = []
 
-    def set_model(self, model):
+    def set_model(self, model: Any) -> None:
         """Called by Keras."""
         self.model = model
 
-    def set_params(self, params):
+    def set_params(self, params: dict[str, Any] | None) -> None:
         """Called by Keras."""
         self.params = params
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         optimizer = getattr(self.model, "optimizer", None)
         if optimizer is None:
@@ -102,7 +112,7 @@ class LearningRateLogger(_Callback):
         self._warned = False
         self._idle = 0  # batches since the optimizer last counted an update
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         self._rate = _Rate(self._optimizer)
         if self.verify and not self.model.run_eagerly:
@@ -116,24 +126,24 @@ class LearningRateLogger(_Callback):
         # optimizer has said how long it was: Keras names the batch that a whole one would end with.
         self._begun, self._ended, self._lines = 0, -1, []
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras, and once more where the data ends than `on_train_batch_end`."""
         step, length = self._first + batch, self._ended - self._begun + 1
         if batch == 0 or (step - 1) // self.every < (step + length - 1) // self.every:
             self._rate.read()
         self._next = batch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         self._write(self._lines)
         batches = (self.params or {}).get("steps")
         self._begun, self._ended = self._next, batch if batches is None else min(batch, batches - 1)
-        steps = range(self._first + self._begun, self._first + self._ended + 1) if self._files else ()
+        steps = range(self._first + self._begun, self._first + self._ended + 1) if self._files else range(0)
         self._lines = [(step, self._rate(step)) for step in steps if step % self.every == 0]
         if logs is not None:
             logs[_KEY] = float(self._rate(self._first + self._ended))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         batches = self._ended + 1
         updates = _updates(self._optimizer) - self._first
@@ -146,7 +156,7 @@ class LearningRateLogger(_Callback):
         if batches and logs is not None:
             logs[_KEY] = float(self._rate(self._first + batches - 1))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         self._close()
 

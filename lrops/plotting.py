@@ -3,11 +3,13 @@
 Called by `schedule.plot` and `python -m lrops plot`. It must not know TensorFlow: it draws where that cannot load.
 """
 
-import collections.abc
 import itertools
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lrops import _native
 
@@ -20,7 +22,7 @@ _POINTS = 1500
 _CYCLES, _MOST_CYCLES = 5, 64
 
 
-def phases(config):
+def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
     """The phases of a curve, as (name, first step, first step of the next); the floor has no end.
 
     >>> from lrops import plotting
@@ -49,7 +51,7 @@ def phases(config):
     return [(name, first, last) for name, first, last in found if name and first != last]
 
 
-def landmarks(config):
+def landmarks(config: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The steps that show a curve, as (name, step), each once; none that int64 does not hold.
 
     >>> from lrops import plotting
@@ -64,20 +66,26 @@ def landmarks(config):
     found = {}
     for name, first, last in phases(config):
         found[first] = starts.get(name, f"start of {name}")
-        if name not in ("hold", "floor"):
+        if last is not None and name != "hold":
             found[(first + last) // 2] = f"middle of {name}"
-        if name not in ("warmup", "hold", "floor"):
+        if last is not None and name not in ("warmup", "hold"):
             found[last - 1] = "last before the floor" if name == "decay" else f"last of {name}"
     return [(found[step], step) for step in sorted(found) if step < 2**63]
 
 
-def rates(config, steps):
+def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow."""
     evaluate = _native.warmup_cosine_decay if "total_steps" in config else _native.warmup_cosine_restarts
     return evaluate(steps, **{key: value for key, value in config.items() if key != "name"})
 
 
-def plot(*schedules, path=None, ax=None, log=False, labels=None):
+def plot(
+    *schedules: Any,
+    path: str | os.PathLike[str] | None = None,
+    ax: Any = None,
+    log: bool = False,
+    labels: Sequence[str] | None = None,
+) -> Any:
     """Draws one or more schedules over the steps, to a tenth past the end of the longest.
 
     The phases of a lone curve are marked and named; of several curves each has a line in the legend. Of restarts
@@ -165,7 +173,7 @@ def _axes(ax, path):
 
 
 def _config(schedule):
-    if isinstance(schedule, collections.abc.Mapping):
+    if isinstance(schedule, Mapping):
         return schedule
     config = schedule.get_config() if hasattr(schedule, "get_config") else {}
     if "start_step" not in config:

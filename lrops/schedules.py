@@ -5,9 +5,12 @@ hyper-parameters, which stand beside it: it only sees to it that each argument i
 """
 
 import numbers
+import os
 import warnings
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from lrops import _native, ops, plotting
 from lrops._keras import adopt
@@ -93,6 +96,9 @@ def _adopt_keras():
             keras.saving.register_keras_serializable("lrops")(schedule)
 
 
+_S = TypeVar("_S", bound="Schedule")
+
+
 class _Base:
     """What `Schedule` derives from before any Keras: see `adopt`."""
 
@@ -103,7 +109,17 @@ class Schedule(_Base):
     A subclass names its compiled functions: `_op`, of tensors, and `_host`, of arrays.
     """
 
-    def __init__(self, **arguments):
+    _op: Any
+    _host: Any
+    initial_learning_rate: Any  # a float, or the variable that holds it
+    warmup_steps: int
+    alpha: float
+    warmup_start: float
+    start_step: int
+    dtype: str
+    name: str
+
+    def __init__(self, **arguments: Any) -> None:
         _adopt_keras()
         self._arguments = tuple(arguments)
         for name, value in arguments.items():
@@ -121,7 +137,7 @@ class Schedule(_Base):
         self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
         self._attributes["name"] = self.name
 
-    def __call__(self, step=None):
+    def __call__(self, step: Any = None) -> Any:
         """The learning rate at `step`.
 
         Args:
@@ -143,7 +159,7 @@ class Schedule(_Base):
         rate = self._op(ops.as_step(step), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
-    def on_host(self, step):
+    def on_host(self, step: npt.ArrayLike) -> npt.NDArray[Any]:
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
 
         A peak in a variable is read from its device, which is waited for.
@@ -165,7 +181,7 @@ class Schedule(_Base):
         rate = self._host(steps, **self._evaluated)
         return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
-    def plot(self, path=None, ax=None, log=False):
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
         """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
 
         >>> import lrops
@@ -185,17 +201,17 @@ class Schedule(_Base):
         """
         return plotting.plot(self, path=path, ax=ax, log=log)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number."""
         config = {name: getattr(self, name) for name in self._arguments}
         return config | {"initial_learning_rate": ops.value_on_host(self.initial_learning_rate)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls: type[_S], config: dict[str, Any]) -> _S:
         """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """The call that makes this schedule."""
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
         return f"lrops.{type(self).__name__}({arguments})"
@@ -246,22 +262,24 @@ class WarmupCosineDecay(Schedule):
         ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
     """
 
+    total_steps: int
+    hold_steps: int
     _op = staticmethod(ops.warmup_cosine_decay)
     _host = staticmethod(_native.warmup_cosine_decay)
 
     def __init__(
         self,
-        initial_learning_rate,
-        warmup_steps,
-        total_steps,
-        alpha=0.001,
+        initial_learning_rate: Any,
+        warmup_steps: int,
+        total_steps: int,
+        alpha: float = 0.001,
         *,
-        hold_steps=0,
-        warmup_start=0.0,
-        start_step=0,
-        dtype="float32",
-        name="WarmupCosineDecay",
-    ):
+        hold_steps: int = 0,
+        warmup_start: float = 0.0,
+        start_step: int = 0,
+        dtype: Any = "float32",
+        name: str = "WarmupCosineDecay",
+    ) -> None:
         super().__init__(
             initial_learning_rate=initial_learning_rate,
             warmup_steps=warmup_steps,
@@ -315,24 +333,28 @@ class WarmupCosineRestarts(Schedule):
             start_step. The message names it, the rule and the value.
     """
 
+    first_decay_steps: int
+    t_mul: float
+    m_mul: float
+    cycles: int | None
     _op = staticmethod(ops.warmup_cosine_restarts)
     _host = staticmethod(_native.warmup_cosine_restarts)
 
     def __init__(
         self,
-        initial_learning_rate,
-        warmup_steps,
-        first_decay_steps,
-        t_mul=2.0,
-        m_mul=1.0,
-        alpha=0.001,
+        initial_learning_rate: Any,
+        warmup_steps: int,
+        first_decay_steps: int,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.001,
         *,
-        cycles=None,
-        warmup_start=0.0,
-        start_step=0,
-        dtype="float32",
-        name="WarmupCosineRestarts",
-    ):
+        cycles: int | None = None,
+        warmup_start: float = 0.0,
+        start_step: int = 0,
+        dtype: Any = "float32",
+        name: str = "WarmupCosineRestarts",
+    ) -> None:
         super().__init__(
             initial_learning_rate=initial_learning_rate,
             warmup_steps=warmup_steps,

@@ -6,6 +6,7 @@ Called by users, for the `total_steps` of a schedule. It must not know schedules
 import collections.abc
 import math
 import numbers
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ from lrops._keras import classes
 _KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where it is given no batch_size
 
 
-def as_count(name, value):
+def as_count(name: str, value: object) -> int:
     """`value` as an int, where it is an integer of at least 1."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
@@ -23,7 +24,14 @@ def as_count(name, value):
     return int(value)
 
 
-def total_steps(data, epochs=1, *, batch_size=None, steps_per_epoch=None, validation_split=0.0):
+def total_steps(
+    data: Any,
+    epochs: int = 1,
+    *,
+    batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    validation_split: float = 0.0,
+) -> int:
     """The number of steps that `model.fit(data, epochs=epochs, ...)` of Keras 3 will run.
 
     It is what `optimizer.iterations` ends at from 0, and so the `total_steps` of a schedule for that run. The last,

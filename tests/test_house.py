@@ -18,6 +18,8 @@ PYTHON = sorted(
 # Down the flow: a module may import only what stands after it.
 FLOW = ["__main__", "doctor", "__init__", "benchmark", "callbacks", "steps", "schedules", "plotting", "_keras", "ops"]
 FLOW += ["_tracing", "_loader", "_native", "reference"]
+# What users call: a type checker of theirs reads it, and mypy (`make lint`) what is inside.
+PUBLIC = ["schedules", "callbacks", "steps", "plotting", "_loader"]
 # Only tests, benchmarks and the doctor compare with the reference.
 REFERENCE_USERS = {"doctor"}
 # What each folder of cc/ may include of the others, and of the frameworks.
@@ -69,6 +71,19 @@ def test_imports_point_down(path):
             continue
         assert FLOW.index(name) < FLOW.index(target[1]), f"{name} imports {module}"
         assert target[1] != "reference" or name in REFERENCE_USERS
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_is_public_says_its_types(name):
+    tree = ast.parse((ROOT / "lrops" / f"{name}.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for owner in [tree, *(node for node in classes if not node.name.startswith("_"))]:
+        for node in owner.body:
+            if isinstance(node, ast.FunctionDef) and re.fullmatch(r"__\w+__|[a-z]\w*", node.name):
+                arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                arguments += filter(None, [node.args.vararg, node.args.kwarg])
+                silent = [argument.arg for argument in arguments if argument.annotation is None]
+                assert set(silent) <= {"self", "cls"} and node.returns, f"{node.name}: {silent}"
 
 
 @pytest.mark.parametrize("path", CC + PYTHON, ids=ids(CC + PYTHON))

@@ -72,7 +72,7 @@ def test_another_tensorflow(package):
     assert found["TensorFlow"][0] == "failed" and "found TensorFlow 2.99.0" in found["TensorFlow"][1]
 
 
-@pytest.mark.parametrize(("name", "check"), [("_native*", "lrops"), (f"{FOLDER}/_lrops_xla.so", "op")])
+@pytest.mark.parametrize(("name", "check"), [("_native*.so", "lrops"), (f"{FOLDER}/_lrops_xla.so", "op")])
 def test_a_library_that_was_cut_short(package, name, check):
     (path,) = package.glob(name)
     os.truncate(path, 4096)
@@ -247,7 +247,7 @@ def test_what_is_not_installed(package, module, arguments, said):
 
 @pytest.mark.parametrize("command", ["table", "plot"])
 def test_a_module_that_was_cut_short(package, command):
-    (path,) = package.glob("_native*")
+    (path,) = package.glob("_native*.so")
     os.truncate(path, 4096)
     result = lrops(command, *CURVE, folder=package.parent, package=package)
     assert result.returncode == 1 and result.stderr.startswith(f"lrops cannot load its library {path}"), result
