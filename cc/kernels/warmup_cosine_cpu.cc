@@ -5,7 +5,7 @@
 
 #include "kernels/attributes.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/platform/threadpool.h"
+#include "tensorflow/core/util/work_sharder.h"
 
 namespace lrops {
 namespace {
@@ -31,7 +31,8 @@ class LearningRateCpu : public tensorflow::OpKernel {
       schedule_.LearningRates(steps + begin, end - begin, rates + begin * bytes);
     };
     if (step.NumElements() < kWorthAThread) return evaluate(0, step.NumElements());
-    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(step.NumElements(), kCycles, evaluate);
+    const auto& threads = *context->device()->tensorflow_cpu_worker_threads();
+    tensorflow::Shard(threads.num_threads, threads.workers, step.NumElements(), kCycles, evaluate);
   }
 
   // A scalar takes less time than handing the op to another thread would: the executor runs it where it stands.
