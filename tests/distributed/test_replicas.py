@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cluster import SECONDS, applied, cluster, said
 from conftest import run_python
 
@@ -27,10 +28,11 @@ def test_mirrored(tmp_path):
         assert line == f"{count} {[RATES[count]] * 2} {[RATES[count + 1]] * 2}"
 
 
-def test_two_workers_killed_and_started_again(tmp_path):
-    total = 400
+@pytest.mark.parametrize("script", ["multi_worker.py", "multi_worker_fit.py"])  # Keras 3 in a loop, tf_keras in fit
+def test_two_workers_killed_and_started_again(tmp_path, script):
+    total = 399
     expected = reference.warmup_cosine_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
-    command = [EXAMPLES / "multi_worker.py", tmp_path, "--total-steps", total]
+    command = [EXAMPLES / script, tmp_path, "--total-steps", total]
     end = time.monotonic() + SECONDS
     with cluster(tmp_path, command, worker=2) as processes:
         path = tmp_path / "rates-1.txt"
