@@ -37,6 +37,11 @@ def fit_case(model, processes):
     return {"name": f"{model}, model.fit, AdamW", "kind": "fit", "arguments": {"model": model}, "processes": processes}
 
 
+def mirrored_case(replicas):
+    name = f"AdamW, 10 variables, MirroredStrategy on {replicas} logical CPUs"
+    return {"name": name, "kind": "mirrored", "arguments": {"replicas": replicas}, "processes": 1}
+
+
 QUICK = [
     step_case("AdamW", 100, "graph", CORE, 1),
     step_case("AdamW", 100, "xla", CORE, 1),
@@ -55,7 +60,7 @@ FULL = [
     step_case("SGD", 100, "graph", CORE, 1),
     fit_case("ViT", 1),
     fit_case("ResNet", 1),
-    {"name": "AdamW, 30 variables, MirroredStrategy on 2 CPUs", "kind": "mirrored", "arguments": {}, "processes": 1},
+    *map(mirrored_case, (2, 4, 8)),
     {"name": "AdamW, 100 variables, rate assigned by the host", "kind": "host", "arguments": {}, "processes": 1},
     {"name": "AdamW, 100 variables, tf_keras", "kind": "legacy", "arguments": {}, "processes": 1},
     {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}, "processes": 1},
@@ -144,43 +149,49 @@ def fit(rounds, seconds, first, model):
     return rows
 
 
-def mirrored(rounds, seconds, first):
-    """An AdamW step on two replicas, each a logical device of the CPU."""
+def mirrored(rounds, seconds, first, replicas):
+    """An AdamW step on several replicas, each a logical device of the CPU."""
     import keras
     import tensorflow as tf
 
     from lrops import benchmark
 
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
 
     def made(rate):
         with strategy.scope():
-            weights = [keras.Variable(tf.ones(256)) for _ in range(30)]
+            weights = [keras.Variable(tf.ones(256)) for _ in range(10)]
             optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
             optimizer.build(weights)
-        gradients = [tf.fill([256], 1e-3)] * 30
-        return benchmark.called(tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients))))
+        gradients = [tf.fill([256], 1e-3)] * 10
+        run = tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients)))
+        return benchmark.called(run, optimizer.iterations.numpy, optimizer=optimizer)
 
-    steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
+    rates = benchmark.rates()
+    steps = {name: made(rates[name]) for name in CORE}
+    steps["assigned by the host"] = assigned_by_the_host(made(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
 
+def assigned_by_the_host(step, schedule):
+    """The step, with the rate in a variable that Python assigns before it: what a callback does."""
+
+    def run():
+        step.optimizer.learning_rate = float(schedule.on_host(int(step.optimizer.iterations.numpy())))
+        step.run()
+
+    return dataclasses.replace(step, run=run)
+
+
 def host(rounds, seconds, first):
-    """A rate in a variable, that Python assigns before each step: what a callback does."""
+    """A rate that Python assigns before each step, on one device."""
     from lrops import benchmark
 
     rates = benchmark.rates()
-    schedule = rates["lrops"]
     steps = {name: benchmark.training_step(rates[name]) for name in ("constant", "lrops")}
-    step = benchmark.training_step(benchmark.PEAK)
-
-    def run():
-        step.optimizer.learning_rate = float(schedule.on_host(int(step.optimizer.iterations)))
-        step.run()
-
-    steps["assigned by the host"] = dataclasses.replace(step, run=run)
+    steps["assigned by the host"] = assigned_by_the_host(benchmark.training_step(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import SECONDS, applied, cluster, said
-from conftest import run_python
+from conftest import MIRRORED, run_python
 
 from lrops import reference
 
@@ -82,3 +82,51 @@ finally:
     assert re.search("NotFoundError: 'Lrops>WarmupCosineDecay' is .*registered in the binary", result.stderr), (
         result.stderr
     )
+
+
+def test_xla_inside_a_replica(tmp_path):
+    script = """
+import numpy as np
+with strategy.scope():
+    schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
+    optimizer = keras.optimizers.SGD(schedule)
+    weight = keras.Variable(0.0, dtype="float64")
+    optimizer.build([weight])
+
+@tf.function(jit_compile=True)
+def compiled(count):
+    return tf.constant(0.5, tf.float64), schedule(count)
+
+@tf.function
+def step():
+    def replica():
+        before = weight.value + 0.0
+        gradient, rate = compiled(optimizer.iterations.value)
+        optimizer.apply([gradient])
+        return rate, before - weight.value
+    return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(replica))
+
+for _ in range(50):
+    rates, taken = step()
+    print(repr([float(rate) for rate in (*rates, *taken)]))
+"""
+    result = run_python("-c", MIRRORED + script, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str([rate] * 4) for rate in RATES[:50]]
+
+
+def test_several_steps_an_execution_in_tf_keras(tmp_path):
+    script = """
+import tf_keras
+with strategy.scope():
+    weight = tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", dtype="float64", input_shape=(1,))
+    model = tf_keras.Sequential([weight])
+    schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
+    model.compile(tf_keras.optimizers.SGD(schedule), lambda _, out: out, jit_compile=False, steps_per_execution=5)
+seen = tf_keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: print(-weight.kernel.numpy().item()))
+ones = tf.ones([100, 1], tf.float64)
+model.fit(ones, ones, batch_size=2, verbose=0, callbacks=[seen])
+"""
+    result = run_python("-c", MIRRORED + script, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(total) for total in np.cumsum(RATES[:50])[4::5].tolist()]
