@@ -17,8 +17,14 @@ _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
 
 def _check_whole(path: str) -> None:
     """Refuses a library that was cut short, as a full disk leaves it: to load it would end the process by a signal."""
-    with open(path, "rb") as file:
-        header = file.read(64).ljust(64, b"\0")
+    try:
+        with open(path, "rb") as file:
+            header = file.read(64).ljust(64, b"\0")
+    except OSError as error:
+        raise ImportError(
+            f"lrops cannot read its library {path} ({error.strerror}): make it readable for this user, "
+            "`chmod -R a+rX` on the folder lrops in site-packages."
+        ) from error
     if header[:5] != b"\x7fELF\x02":
         raise ImportError(f"lrops cannot load its library {path}: it is not a 64-bit ELF library: {_REINSTALL}.")
     (section_headers,) = struct.unpack_from("<Q", header, 40)  # they end the file
@@ -27,6 +33,11 @@ def _check_whole(path: str) -> None:
         raise ImportError(f"lrops cannot load its library {path}: the file is cut short: {_REINSTALL}.")
 
 
+if not os.path.isdir(os.path.dirname(__file__)):
+    raise ImportError(
+        f"lrops cannot be imported from an archive ({__file__}): the system loads its libraries from files. Unpack it, "
+        "or install it with pip."
+    )
 _native = importlib.util.find_spec("lrops._native")
 if _native is None or _native.origin is None:
     raise ImportError(

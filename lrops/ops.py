@@ -48,7 +48,16 @@ def dtype_name(value):
 
 def _under(value):
     """What is under a `keras.Variable`, the one that has a name for its dtype; anything else as it is."""
-    return value.value if isinstance(value.dtype, str) else value
+    if not isinstance(value.dtype, str):
+        return value
+    under = value.value
+    module = type(under).__module__
+    if module.startswith(("jax", "torch")):
+        raise TypeError(
+            "lrops runs on TensorFlow, and this Keras does not: set KERAS_BACKEND=tensorflow before Keras is imported. "
+            f"Received: a keras.Variable over a {type(under).__name__} of {module.split('.')[0]}"
+        )
+    return under
 
 
 def as_step(step):
@@ -82,7 +91,7 @@ def as_step(step):
             "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it "
             f"yourself, tf.cast(step, tf.int64), if that is what you mean. Received: step of dtype {name}"
         )
-    return tf.cast(step, tf.int64)
+    return tf.cast(_under(step), tf.int64)
 
 
 def scaled(rate, peak, dtype):

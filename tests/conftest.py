@@ -210,10 +210,13 @@ def held_by(dtype, curves=CURVES):
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
 
 
-def run_python(*arguments, folder, **environment):
-    """A Python process in `folder`, with these variables added to the environment: what it said and its exit code."""
+def run_python(*arguments, folder, prefix=(), **environment):
+    """A Python process in `folder`, with these variables added to the environment: what it said and its exit code.
+
+    `prefix` is a command that starts what stands after it.
+    """
     return subprocess.run(
-        [sys.executable, *arguments],
+        [*prefix, sys.executable, *arguments],
         cwd=folder,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
         capture_output=True,

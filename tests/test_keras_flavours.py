@@ -3,6 +3,8 @@
 It must not know how the class comes by its base classes.
 """
 
+import re
+
 import pytest
 from conftest import run_python
 
@@ -67,3 +69,15 @@ def test_a_keras_that_comes_after_the_schedule_is_told_so(tmp_path):
     result = run_python("-c", script, folder=tmp_path)
     assert result.returncode != 0
     assert "import keras (or tf_keras) before you make the schedule" in result.stderr, result.stderr
+
+
+def test_keras_on_another_backend(tmp_path):
+    script = (
+        "import keras, lrops, numpy as np\n"
+        "model = keras.Sequential([keras.layers.Dense(1)])\n"
+        "model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(0.01, 8, 40)), 'mse')\n"
+        "model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)\n"
+    )
+    result = run_python("-c", script, folder=tmp_path, KERAS_BACKEND="jax")
+    assert result.returncode == 1, result
+    assert re.search("^TypeError: lrops runs on TensorFlow.*KERAS_BACKEND=tensorflow.* of jax$", result.stderr, re.M)

@@ -6,6 +6,7 @@ how the loader goes about it.
 
 import json
 import shutil
+import subprocess
 
 import pytest
 import tensorflow as tf
@@ -86,6 +87,60 @@ def test_a_damaged_library(package, library, damage):
         assert said.startswith(f"ImportError: {path}")  # Python's own sentence
     else:
         assert f"cannot load its library {path}" in said and reason in said and "--force-reinstall" in said
+
+
+def test_a_library_that_needs_a_newer_cpp_runtime(package):
+    path = package / FOLDER / "_lrops_ops.so"
+    whole = path.read_bytes()
+    assert b"\0GLIBCXX_3.4.21\0" in whole
+    path.unlink()
+    path.write_bytes(whole.replace(b"\0GLIBCXX_3.4.21\0", b"\0GLIBCXX_9.9.99\0"))
+    said = refusal(package)
+    assert f"cannot load its library {path}" in said and "GLIBCXX_9.9.99' not found" in said and "elsewhere" in said
+
+
+def test_a_path_with_spaces_and_letters_of_any_kind(package, tmp_path):
+    folder = tmp_path / "größer als 素晴らしい ' \" $HOME"
+    folder.mkdir()
+    package.rename(folder / "lrops")
+    result = run_python("-c", ORDERS["lrops_first"] + XLA, folder=folder)
+    assert result.returncode == 0 and "ran" in result.stdout, result.stderr
+
+
+# A superuser may read and write everything, as long as it has these capabilities.
+ORDINARY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+ordinary = pytest.mark.skipif(
+    subprocess.run([*ORDINARY, "true"], capture_output=True).returncode != 0 if shutil.which("setpriv") else True,
+    reason="setpriv cannot drop capabilities here",
+)
+
+
+@ordinary
+@pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so", "_native*.so"])
+def test_a_library_without_permission(package, library):
+    (path,) = [*package.glob(library), *(package / FOLDER).glob(library)]
+    path.chmod(0)
+    result = run_python("-c", "import lrops", folder=package.parent, prefix=ORDINARY)
+    said = result.stderr.strip().splitlines()[-1]
+    assert f"ImportError: lrops cannot read its library {path} (Permission denied)" in said and "chmod" in said
+
+
+@ordinary
+def test_a_package_that_cannot_be_written_to(package):
+    for path in [package, *package.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    result = run_python("-c", ORDERS["lrops_first"] + XLA, folder=package.parent, prefix=ORDINARY)
+    assert result.returncode == 0 and "ran" in result.stdout, result.stderr
+    assert not (package / "__pycache__").exists()
+
+
+def test_an_archive(package, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", package.parent, "lrops")
+    shutil.rmtree(package)
+    result = run_python("-c", f"import sys; sys.path.insert(0, {archive!r}); import lrops", folder=tmp_path)
+    assert result.returncode == 1, result
+    said = result.stderr.strip().splitlines()[-1]
+    assert said.startswith("ImportError: lrops cannot be imported from an archive") and "pip" in said
 
 
 def test_a_missing_module(package):
