@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from conftest import DTYPES, INT64, MAX_STEPS, Curve, Restarts
 from hypothesis import assume, given, settings
@@ -149,6 +150,11 @@ nodes = st.fixed_dictionaries(
     }
 )
 OP = lrops.load_ops().lrops_warmup_cosine_decay
+
+
+def test_bytes_that_are_no_text_are_refused_too():  # as tests/fuzz/graph.py found: by UnicodeDecodeError
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Received: alpha='1\\xff'"):
+        OP([0], initial_learning_rate="1", warmup_steps=1, total_steps=10, alpha=b"1\xff")
 
 
 @given(nodes, st.lists(int64s, max_size=3))

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "formula/curve.h"
@@ -26,7 +27,9 @@ inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const ch
   std::string text;
   TF_RETURN_IF_ERROR(context->GetAttr(name, &text));
   if (absl::SimpleAtod(text, value)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " must be a decimal number. Received: ", name, "='", text, "'"));
+  // Escaped: TensorFlow for Python raises UnicodeDecodeError, and no error of its own, for a message that is not UTF-8.
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " must be a decimal number. Received: ", name, "='", absl::CHexEscape(text), "'"));
 }
 
 // What only one of the curves has.
