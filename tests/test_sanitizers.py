@@ -1,30 +1,132 @@
-"""The formula and its rules under the compiler's sanitizers, with random arguments, from several threads.
+"""The formula, its rules and the Python module under the compiler's sanitizers, with random arguments, from threads.
 
-Compiles tests/native/stress.cc. It must not need TensorFlow or the installed package.
+Compiles tests/native/stress.cc and cc/python/native.cc. It must not need TensorFlow or the installed package: the op
+runs under them in `make sanitize`.
 """
 
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-SANITIZERS = {"address,undefined,float-cast-overflow": 40_000, "thread": 20_000}
+# What to look for, and how many curves the stress program tries, and the library that Python has to be started with.
+SANITIZERS = {"address,undefined,float-cast-overflow": (40_000, "libasan.so"), "thread": (20_000, "libtsan.so")}
+
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on this machine"),
+    pytest.mark.parametrize("sanitizers", SANITIZERS),
+]
 
 
-@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on this machine")
-@pytest.mark.parametrize("sanitizers", SANITIZERS)
-def test_clean(tmp_path, sanitizers):
-    program = tmp_path / "stress"
-    command = [COMPILER, "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-fsanitize={sanitizers}"]
-    command += ["-fno-sanitize-recover=all", "-pthread", "-I", ROOT / "cc", ROOT / "tests/native/stress.cc"]
-    built = subprocess.run([*map(str, command), "-o", program], capture_output=True, encoding="utf-8", timeout=300)
+def build(sanitizers, output, *arguments):
+    command = [
+        COMPILER,
+        "-std=c++17",
+        "-O1",
+        "-g1",
+        f"-fsanitize={sanitizers}",
+        "-fno-sanitize-recover=all",
+        "-pthread",
+    ]
+    command += ["-I", ROOT / "cc", *arguments, "-o", output]
+    built = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", timeout=300)
     if "cannot find" in built.stderr:
         pytest.skip(f"no library for -fsanitize={sanitizers} on this machine")
     assert built.returncode == 0, built.stderr
-    run = subprocess.run([program, str(SANITIZERS[sanitizers])], capture_output=True, encoding="utf-8", timeout=300)
+    return output
+
+
+def module():
+    """What a compiler needs to make the Python module."""
+    pybind11 = pytest.importorskip("pybind11")
+    facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "COMPILER", "CUDA")
+    options = ["-fPIC", "-shared", "-fvisibility=hidden", *(f'-DLROPS_{fact}="of a test"' for fact in facts)]
+    return [*options, "-I", pybind11.get_include(), "-I", sysconfig.get_path("include"), ROOT / "cc/python/native.cc"]
+
+
+def test_clean(tmp_path, sanitizers):
+    source = ROOT / "tests/native/stress.cc"
+    program = build(sanitizers, tmp_path / "stress", "-O1", "-Wall", "-Wextra", "-Werror", source)
+    count, _ = SANITIZERS[sanitizers]
+    run = subprocess.run([program, str(count)], capture_output=True, encoding="utf-8", timeout=300)
     assert run.returncode == 0 and not run.stderr, run.stderr
     assert int(run.stdout) > 1000  # rates, of curves that the rules took
+
+
+# Good and bad calls, in an order of its own in each thread; and what one thread gave, another has to give.
+CALLS = """
+import random, threading
+import numpy as np
+import _native
+
+steps = np.arange(-100, 900).reshape(10, 20, 5)
+arrays = [steps, steps.T, steps[::-2, ::3], steps[:0], steps[3, 3, 3:], np.array(2**63 - 1), np.int32([1]), [1]]
+reals = [1e-3, 0.5, 1, 0, -1.0, 2.0, 1e-310, float("nan"), float("inf"), "1", None]
+integers = [0, 1, 10, 500, 2**62, -(2**62), 2**63 - 1, 2**64, -1, 1.5, None]
+dtypes = ["float16", "bfloat16", "float32", "float64", "float128", "", "float32\\0", None, 3]
+names = {"initial_learning_rate": reals, "warmup_steps": integers, "alpha": reals, "warmup_start": reals}
+names |= {"start_step": integers, "dtype": dtypes}
+decay = names | {"total_steps": integers, "hold_steps": integers}
+restarts = names | {"first_decay_steps": integers, "t_mul": reals, "m_mul": reals, "cycles": integers}
+usual = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 500, "first_decay_steps": 70, "cycles": 4}
+try:
+    import ml_dtypes  # gives NumPy its bfloat16
+except ImportError:
+    dtypes.remove("bfloat16")
+
+def call(draw):
+    function, table = draw.choice([("warmup_cosine_decay", decay), ("warmup_cosine_restarts", restarts)])
+    arguments = {name: usual[name] for name in table if name in usual}
+    arguments |= {name: draw.choice(table[name]) for name in draw.sample(sorted(table), draw.choice([0, 1, 1, 2]))}
+    try:
+        return getattr(_native, function)(draw.choice(arrays), **arguments).tobytes()
+    except (TypeError, ValueError) as error:
+        return str(error).split(" at 0x")[0]  # pybind11 shows an object with its address
+
+def starts(draw):
+    try:
+        return _native.cycle_starts(warmup_steps=draw.choice(integers), first_decay_steps=draw.choice(integers),
+                                    t_mul=draw.choice(reals), at_most=draw.choice(integers))
+    except (TypeError, ValueError) as error:
+        return str(error)
+
+def run(order, results):
+    for seed in order:
+        draw = random.Random(seed)
+        results[seed] = call(draw), starts(draw)
+
+seeds = range(1000)
+results = [{} for _ in range(4)]
+orders = [random.Random(thread).sample(seeds, len(seeds)) for thread in range(4)]
+threads = [threading.Thread(target=run, args=pair) for pair in zip(orders, results)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert all(one == results[0] for one in results)
+print(sum(isinstance(rates, bytes) for rates, _ in results[0].values()))
+"""
+
+
+def test_the_python_module(tmp_path, sanitizers):
+    build(sanitizers, tmp_path / MODULE, *module())
+    _, library = SANITIZERS[sanitizers]
+    # The C++ runtime too: a sanitizer looks for what throws when it starts.
+    options = (f"-print-file-name={name}" for name in (library, "libstdc++.so"))
+    preload = [subprocess.check_output([COMPILER, option], encoding="utf-8").strip() for option in options]
+    environment = os.environ | {
+        "LD_PRELOAD": " ".join(preload),
+        "PYTHONMALLOC": "malloc",  # so that each object is an allocation of its own
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
+    }
+    command = [sys.executable, "-c", CALLS]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    assert run.returncode == 0 and not run.stderr, run.stderr
+    assert int(run.stdout) > 100  # rates, and not refusals
