@@ -37,7 +37,6 @@ fuzz: $(VENV)/installed  ## looks for SECONDS for an input that breaks the rules
 # Python and TensorFlow do not free all that they allocate; GCC's C++ runtime has to be there before a sanitizer starts.
 SANITIZED = $(abspath $(VENV))/sanitized
 sanitize: $(VENV)/installed  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
-	$(BIN)/python -m pip install --quiet cmake ninja
 	PATH=$(abspath $(BIN)):$$PATH cmake -G Ninja -S . -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) \
 	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow -DCMAKE_INSTALL_PREFIX=$(SANITIZED)

@@ -17,7 +17,6 @@ from setuptools.command.sdist import sdist
 ROOT = Path(__file__).parent
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
-PYBIND11 = re.search(r'"(pybind11==.+)"', PYPROJECT)[1]
 MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 BUILD = re.findall(r'^ +"(.+)",$', re.search(r"requires = \[\n(.+?)\n\]", PYPROJECT, re.DOTALL)[1], re.MULTILINE)
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
@@ -89,10 +88,9 @@ setup(
             "hypothesis>=6.100",
             "mpmath>=1.3",
             "atheris>=2.3; platform_machine == 'x86_64'",  # libFuzzer
-            PYBIND11,  # the tests compile the Python module in ways of their own
             "optax>=0.2",
             *EXAMPLE,
-            *(line for line in BUILD if not line.startswith("tensorflow")),  # for a build without isolation
+            *(line for line in BUILD if not line.startswith("tensorflow")),  # the tests build without isolation
             "nvidia-cuda-nvcc-cu12==12.9.*",
         ],
     },
