@@ -85,6 +85,7 @@ SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cc/*/* lrops
 $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[cpu,test]'
 	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow
+	-$(BIN)/python -m pip install --quiet --only-binary=:all: 'atheris>=2.3'  # libFuzzer; from source it needs clang
 	touch $@
 
 $(VENV)/linters: $(VENV)/python

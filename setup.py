@@ -87,7 +87,6 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "mpmath>=1.3",
-            "atheris>=2.3; platform_machine == 'x86_64'",  # libFuzzer
             "optax>=0.2",
             *EXAMPLE,
             *(line for line in BUILD if not line.startswith("tensorflow")),  # the tests build without isolation
