@@ -13,7 +13,7 @@ import pytest
 import lrops
 
 MODULES = [f"lrops.{name}" for name in ("callbacks", "plotting", "schedules", "steps", "_loader", "reference")]
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", MODULES)

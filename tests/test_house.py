@@ -37,7 +37,7 @@ def ids(paths):
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -48,17 +48,17 @@ def imports(path):
 @pytest.mark.parametrize("path", CC, ids=ids(CC))
 def test_includes_point_down(path):
     allowed = INCLUDES[path.parent.name]
-    for include in re.findall(r'^#include [<"](.+)[>"]', path.read_text(), re.MULTILINE):
+    for include in re.findall(r'^#include [<"](.+)[>"]', path.read_text("utf-8"), re.MULTILINE):
         assert re.match(allowed, include) or re.fullmatch(STANDARD, include), include
 
 
 def test_the_formula_includes_nothing():
-    assert "#include" not in (ROOT / "cc/formula/warmup_cosine.h").read_text().split("#define LROPS", 1)[1]
+    assert "#include" not in (ROOT / "cc/formula/warmup_cosine.h").read_text("utf-8").split("#define LROPS", 1)[1]
 
 
 @pytest.mark.parametrize("path", CC, ids=ids(CC))
 def test_no_namespace_is_opened_for_a_file(path):
-    assert "using namespace" not in path.read_text()
+    assert "using namespace" not in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=ids(PYTHON))
@@ -75,7 +75,7 @@ def test_imports_point_down(path):
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_is_public_says_its_types(name):
-    tree = ast.parse((ROOT / "lrops" / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / "lrops" / f"{name}.py").read_text("utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for owner in [tree, *(node for node in classes if not node.name.startswith("_"))]:
         for node in owner.body:
@@ -88,6 +88,6 @@ def test_what_is_public_says_its_types(name):
 
 @pytest.mark.parametrize("path", CC + PYTHON, ids=ids(CC + PYTHON))
 def test_every_file_says_what_it_is(path):
-    text = path.read_text()
+    text = path.read_text("utf-8")
     opening = ast.get_docstring(ast.parse(text)) if path.suffix == ".py" else text.split("\n#", 1)[0]
     assert opening and len(opening.splitlines()) >= 3, "what it is, who calls it, what it must not know"

@@ -5,6 +5,7 @@ how the loader goes about it.
 """
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -13,8 +14,10 @@ import tensorflow as tf
 from conftest import FOLDER, fake_tensorflow, run_python
 
 import lrops
+from lrops import _loader
 
 MINOR = ".".join(tf.__version__.split(".")[:2])
+CARRIED = _loader.supported_tensorflow()  # one, or of a wheel from `make wheels` several
 
 
 def refusal(package, script="import lrops"):
@@ -41,15 +44,15 @@ def test_a_half_removed_tensorflow(package):
         "import sys, types; tf = sys.modules['tensorflow'] = types.ModuleType('tensorflow')\n"
         "tf.__path__ = ['/somewhere/tensorflow']\nimport lrops",
     )
-    assert "half-removed" in said and f"tensorflow-cpu=={MINOR}.*" in said
+    assert "half-removed" in said and f"tensorflow-cpu=={CARRIED[-1]}.*" in said
 
 
-@pytest.mark.parametrize("version", ["2.20.1", "2.99.0", "3.0.0", "2.99.0-dev20261101", f"{MINOR}.0-dev20261101"])
+@pytest.mark.parametrize("version", ["2.17.1", "2.99.0", "3.0.0", "2.99.0-dev20261101", f"{MINOR}.0-dev20261101"])
 def test_another_tensorflow_is_refused_before_loading(package, version):
     fake_tensorflow(package, version)
     said = refusal(package)
-    assert f"is built for TensorFlow {MINOR} and found TensorFlow {version}" in said
-    assert f"'tensorflow=={MINOR}.*'" in said
+    assert f"is built for TensorFlow {', '.join(CARRIED)} and found TensorFlow {version}" in said
+    assert f"'tensorflow=={CARRIED[-1]}.*'" in said
     assert f"`LROPS_TENSORFLOW={'.'.join(version.split('.')[:2])} pip install --no-build-isolation .`" in said
 
 
@@ -61,7 +64,8 @@ def test_a_missing_library(package, library):
 
 
 def test_no_libraries_at_all(package):
-    shutil.rmtree(package / FOLDER)
+    for folder in package.glob("_tf*"):
+        shutil.rmtree(folder)
     assert "without its libraries" in refusal(package)
 
 
@@ -92,11 +96,11 @@ def test_a_damaged_library(package, library, damage):
 def test_a_library_that_needs_a_newer_cpp_runtime(package):
     path = package / FOLDER / "_lrops_ops.so"
     whole = path.read_bytes()
-    assert b"\0GLIBCXX_3.4.21\0" in whole
     path.unlink()
-    path.write_bytes(whole.replace(b"\0GLIBCXX_3.4.21\0", b"\0GLIBCXX_9.9.99\0"))
+    path.write_bytes(newer := re.sub(rb"\0GLIBCXX_3", rb"\0GLIBCXX_9", whole))
+    assert newer != whole
     said = refusal(package)
-    assert f"cannot load its library {path}" in said and "GLIBCXX_9.9.99' not found" in said and "elsewhere" in said
+    assert f"cannot load its library {path}" in said and re.search("GLIBCXX_9.*not found", said) and "elsewhere" in said
 
 
 def test_a_path_with_spaces_and_letters_of_any_kind(package, tmp_path):
@@ -189,5 +193,6 @@ def test_nothing_is_loaded_from_the_working_directory(package, tmp_path):
 def test_build_info_is_plain():
     assert json.loads(json.dumps(lrops.build_info)) == lrops.build_info
     assert lrops.build_info["version"] == lrops.__version__
-    assert lrops.build_info["tensorflow"].startswith(MINOR)
+    assert len(lrops.build_info["tensorflow"].split(", ")) == len(CARRIED)
+    assert any(version.startswith(f"{MINOR}.") for version in lrops.build_info["tensorflow"].split(", "))
     assert set(lrops.build_info) == {"version", "commit", "tensorflow", "compiler", "cuda"}

@@ -18,7 +18,7 @@ from lrops import _native
 
 INSTALLED = Path(lrops.__file__).parent
 ROOT = Path(__file__).parent.parent
-PYPROJECT = (ROOT / "pyproject.toml").read_text()
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 MINORS = re.findall(r'"([\d.]+)"', re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 
 
@@ -32,7 +32,7 @@ def test_the_minors_are_in_order():
 
 def test_the_changelog_has_the_version():
     version = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
-    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def build(folder, *command):
