@@ -46,7 +46,7 @@ def test_two_workers_killed_and_started_again(tmp_path, script):
     for index in range(2):
         taken = applied(tmp_path / f"rates-{index}.txt")
         assert {step for step, _ in taken} == set(range(total))
-        assert len(taken) > total or index == 1  # some steps after the last checkpoint were taken again
+        assert total <= len(taken) < total + 50  # steps after the last checkpoint are taken again, and not all of them
         for step, rate in taken:
             assert rate == expected[step], (index, step)
 
