@@ -6,7 +6,6 @@ fuzz` goes on for longer. It must not know what those check.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,6 @@ import pytest
 import tensorflow as tf
 from conftest import FOLDER
 from test_sanitizers import COMPILER, MODULE, ROOT, module
-
-import lrops
 
 SECONDS = int(os.environ.get("LROPS_FUZZ_SECONDS", 0))
 # How many inputs each program tries in CI, which takes it some 15 s: from the same seed each time, and so much the same
@@ -32,10 +29,8 @@ def compile(*arguments):
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on this machine")
 @pytest.mark.parametrize("program", RUNS)
-def test_nothing_is_found(tmp_path, program):
+def test_nothing_is_found(tmp_path, package, program):
     atheris = pytest.importorskip("atheris")
-    package = tmp_path / "lrops"
-    shutil.copytree(Path(lrops.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     compile("-c", ROOT / "tests/fuzz/coverage.cc", "-o", tmp_path / "coverage.o")
     if program == "formula":
         library, sources = package / MODULE, module()

@@ -53,7 +53,7 @@ def module():
 
 def test_clean(tmp_path, sanitizers):
     source = ROOT / "tests/native/stress.cc"
-    program = build(sanitizers, tmp_path / "stress", "-O1", "-Wall", "-Wextra", "-Werror", source)
+    program = build(sanitizers, tmp_path / "stress", "-Wall", "-Wextra", "-Werror", source)
     count, _ = SANITIZERS[sanitizers]
     run = subprocess.run([program, str(count)], capture_output=True, encoding="utf-8", timeout=300)
     assert run.returncode == 0 and not run.stderr, run.stderr
