@@ -46,7 +46,7 @@ def main():
             print(int(count), repr(float(rate)), file=file, flush=True)
             if (int(count) + 1) % 10 == 0:
                 manager.save()
-    print("finished")
+    print("finished", repr(float(weight.numpy())))
 
 
 if __name__ == "__main__":

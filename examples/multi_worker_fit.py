@@ -51,7 +51,7 @@ def main():
             keras.callbacks.BackupAndRestore(str(options.folder / "backup"), save_freq=10, delete_checkpoint=False),
         ],
     )
-    print("finished")
+    print("finished", repr(weight.kernel.numpy().item()))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def test_two_workers_killed_and_started_again(tmp_path, script):
     with cluster(tmp_path, command, worker=2) as processes:
         for index, process in enumerate(processes["worker"]):
             assert process.wait(SECONDS) == 0, said(tmp_path, "worker", index)
+            # The weight, which is the same on both: nothing in these sums is rounded.
+            assert said(tmp_path, "worker", index).splitlines()[-1] == f"finished {-expected.sum().item()!r}"
     for index in range(2):
         taken = applied(tmp_path / f"rates-{index}.txt")
         assert {step for step, _ in taken} == set(range(total))
