@@ -132,3 +132,40 @@ model.fit(ones, ones, batch_size=2, verbose=0, callbacks=[seen])
     result = run_python("-c", MIRRORED + script, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(total) for total in np.cumsum(RATES[:50])[4::5].tolist()]
+
+
+# Micro-batches are added up, since Keras 3 refuses `gradient_accumulation_steps` here; then the run goes on from a
+# checkpoint on fewer replicas, with another peak. An update is a step in all of it.
+def test_accumulated_gradients_then_fewer_replicas_and_another_peak(tmp_path):
+    script = """
+def made(strategy, peak):
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD(lrops.WarmupCosineDecay(peak, 8, 40))
+        weight = keras.Variable(0.0, dtype="float64")
+        optimizer.build([weight])
+
+    @tf.function
+    def step():
+        def replica():
+            before, total = weight.value + 0.0, tf.zeros([], tf.float64)
+            for _ in range(4):
+                total += 0.25 / strategy.num_replicas_in_sync
+            optimizer.apply([total])
+            return before - weight.value
+        return strategy.experimental_local_results(strategy.run(replica))
+
+    return step, tf.train.Checkpoint(optimizer=optimizer, weight=weight.value)
+
+step, checkpoint = made(strategy, 0.01)
+for _ in range(20):
+    print([float(rate) for rate in step()])
+path = checkpoint.save("run")
+step, checkpoint = made(tf.distribute.MirroredStrategy(["CPU:1"]), 0.02)
+checkpoint.restore(path).assert_consumed()
+for _ in range(30):
+    print([float(rate) for rate in step()])
+"""
+    result = run_python("-c", MIRRORED + script, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    other = reference.warmup_cosine_decay(np.arange(20, 50), 0.02, 8, 40).astype(np.float64).tolist()
+    assert result.stdout.splitlines() == [str([rate] * 2) for rate in RATES[:20]] + [str([rate]) for rate in other]
