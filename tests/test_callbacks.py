@@ -234,17 +234,18 @@ def test_a_new_run_begins_the_file_anew_and_a_strangers_file_is_refused(tmp_path
         fit(model_of(schedule()), LearningRateLogger(csv=tmp_path / "missing" / "rates.csv"))
 
 
-def test_a_full_disk_ends_the_file_and_not_the_training(tmp_path):
-    path = tmp_path / "rates.csv"
+def test_a_full_disk_ends_the_files_and_not_the_training(tmp_path):
+    path, board = tmp_path / "rates.csv", tmp_path / "board"
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     model = model_of(schedule())
-    with pytest.warns(UserWarning, match="stops writing.*rates.csv, and training goes on") as warned:
+    with pytest.warns(UserWarning, match="stops writing.*, and training goes on") as warned:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
         try:
-            fit(model, LearningRateLogger(csv=path), epochs=3)
+            fit(model, LearningRateLogger(csv=path, log_dir=board), epochs=3)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert len([one for one in warned if "stops writing" in str(one.message)]) == 1
+    told = [str(one.message).split(",")[0] for one in warned if "stops writing" in str(one.message)]
+    assert sorted(told) == [f"LearningRateLogger stops writing {file}" for file in (board, path)]  # each once
     assert int(model.optimizer.iterations) == 30
     assert path.stat().st_size == 100
     fit(model, LearningRateLogger(csv=path), epochs=1)  # what was whole stays
