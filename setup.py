@@ -26,24 +26,28 @@ EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 
 
 def carried() -> list[str]:
-    """The TensorFlow minors of the wheel: those of LROPS_LIBRARIES, else the installed one, else the newest."""
+    """The TensorFlow versions of the wheel: those of LROPS_LIBRARIES, else the installed one, else the newest minor."""
     if LIBRARIES:
-        found = [folder.name[3:].split("_") for folder in Path(LIBRARIES).glob("_tf*")]
-        return [f"{major}.{minor}" for major, minor in sorted(found, key=lambda parts: [int(part) for part in parts])]
+        facts = (path.read_text() for path in Path(LIBRARIES).glob("_tf*/facts.cmake"))
+        return [re.search(r'TensorFlow_VERSION "(.+)"', text)[1] for text in facts]
     for name in ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu"):
         try:
-            return [re.match(r"\d+\.\d+", importlib.metadata.version(name))[0]]
+            return [importlib.metadata.version(name)]
         except importlib.metadata.PackageNotFoundError:
             continue
     return MINORS[-1:]
 
 
 def tensorflow() -> str:
-    """What a requirement says after TensorFlow's name, as ">=2.18,<2.22"."""
-    first, last = ([int(part) for part in minor.split(".")] for minor in (carried()[0], carried()[-1]))
-    span = (f"{first[0]}.{minor}" for minor in range(first[1], last[1]))
-    missing = [f"!={minor}.*" for minor in span if minor not in carried()]
-    return ",".join([f">={carried()[0]}", f"<{last[0]}.{last[1] + 1}", *missing])
+    """What a requirement says after TensorFlow's name, as ">=2.18,<2.22". A pre-release is for those who ask for it."""
+    versions = carried()
+    releases = [version for version in versions if not re.search("rc|dev", version)]
+    if not releases:
+        return f"=={versions[-1]}"
+    minors = sorted({tuple(int(part) for part in version.split(".")[:2]) for version in releases})
+    (major, first), (_, last) = minors[0], minors[-1]
+    missing = [f"!={major}.{minor}.*" for minor in range(first, last) if (major, minor) not in minors]
+    return ",".join([f">={major}.{first}", f"<{major}.{last + 1}", *missing])
 
 
 def commit() -> str:

@@ -73,16 +73,26 @@ def environment(python: Path, folder: Path, requirements: list[str]) -> Path:
     return folder / "bin" / "python"
 
 
-def fetch(pip: Path, minor: str) -> Path:
+def requirement(tensorflow: str) -> str:
+    """What pip is told of a minor, as 2.21, or of a pre-release, as 2.22.0rc0."""
+    return f"=={tensorflow}.*" if tensorflow == minor_of(tensorflow) else f"=={tensorflow}"
+
+
+def minor_of(tensorflow: str) -> str:
+    """2.22 of 2.22.0rc0."""
+    return ".".join(tensorflow.split(".")[:2])
+
+
+def fetch(pip: Path, tensorflow: str) -> Path:
     """A folder with TensorFlow's headers and libraries, from its wheel for any Python: they are the same in all."""
-    folder = CACHE / minor
+    folder = CACHE / tensorflow
     if folder.exists():
         return folder
-    say(f"TensorFlow {minor}: fetching its headers (250 MB)")
-    partial = CACHE / f"{minor}.{os.getpid()}"
+    say(f"TensorFlow {tensorflow}: fetching its headers (250 MB)")
+    partial = CACHE / f"{tensorflow}.{os.getpid()}"
     partial.mkdir(parents=True)
     run(pip, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.12",
-        "--dest", partial, f"tensorflow-cpu=={minor}.*")  # fmt: skip
+        "--dest", partial, f"tensorflow-cpu{requirement(tensorflow)}")  # fmt: skip
     (wheel,) = partial.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         wanted = re.compile(r"tensorflow/(include/|libtensorflow_|__init__\.py$)|[^/]+\.dist-info/METADATA$")
@@ -92,18 +102,19 @@ def fetch(pip: Path, minor: str) -> Path:
     return folder
 
 
-def build_libraries(python: Path, minors: list[str], build: Path) -> Path:
-    """The folder that holds _tf2_NN for each of the minors. CMake builds what has changed."""
+def build_libraries(python: Path, tensorflows: list[str], build: Path) -> Path:
+    """The folder that holds _tf2_NN for each of these. CMake builds what has changed."""
     prefix = build / "libraries"
     shutil.rmtree(prefix, ignore_errors=True)
     cmake = python.parent / "cmake"
-    for minor in minors:
-        tensorflow = fetch(python, minor)
-        say(f"TensorFlow {minor}: libraries")
-        folder = build / f"tensorflow{minor}"
+    for tensorflow in tensorflows:
+        headers = fetch(python, tensorflow)
+        say(f"TensorFlow {tensorflow}: libraries")
+        folder = build / f"tensorflow{tensorflow}"
         path = f"{python.parent}:{os.environ['PATH']}"  # where ninja is
         run(cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={python}", "-DLROPS_MODULE=OFF",
-            f"-DTensorFlow_ROOT={tensorflow}", f"-DLROPS_TENSORFLOW={minor}", "-DLROPS_CUDA=ON", PATH=path)  # fmt: skip
+            f"-DTensorFlow_ROOT={headers}", f"-DLROPS_TENSORFLOW={minor_of(tensorflow)}", "-DLROPS_CUDA=ON",
+            PATH=path)  # fmt: skip
         run(cmake, "--build", folder, PATH=path)
         run(cmake, "--install", folder, "--prefix", prefix)
     return prefix / "lrops"
@@ -164,9 +175,13 @@ def main():
         "--build", type=Path, default=ROOT / "build" / "wheels", help="what stays between runs (%(default)s)"
     )
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="Pythons, as 3.11 (all that are found)")
-    parser.add_argument("--tensorflow", nargs="+", default=MINORS, help="TensorFlow minors (%(default)s)")
+    parser.add_argument(
+        "--tensorflow", nargs="+", default=MINORS, help="minors, and pre-releases, as 2.22.0rc0 (%(default)s)"
+    )
     parser.add_argument("--twice", action="store_true", help="check that two builds of the commit are the same file")
     options = parser.parse_args()
+    if len(options.tensorflow) > len({minor_of(tensorflow) for tensorflow in options.tensorflow}):
+        parser.error(f"--tensorflow must name a minor once. Received: {' '.join(options.tensorflow)}")
     if options.twice:
         return build_twice([argument for argument in sys.argv[1:] if argument != "--twice"])
     build = options.build.resolve()

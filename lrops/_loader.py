@@ -12,6 +12,7 @@ import re
 import struct
 from typing import Any
 
+_PRERELEASE = re.compile("rc|dev")
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
 
 
@@ -52,10 +53,24 @@ _PACKAGE = os.path.dirname(_native.origin)
 
 
 def supported_tensorflow() -> list[str]:
-    """The TensorFlow minors, as "2.21", that this installation carries libraries for."""
+    """What this installation carries libraries for: TensorFlow's minors, as "2.21"; of pre-releases, "2.22.0rc0"."""
+    built_for = build_info["tensorflow"].split(", ")
+    exactly = {_minor(version): version for version in built_for if _PRERELEASE.search(version)}
     folders = (name for name in os.listdir(_PACKAGE) if name.startswith("_tf"))
     minors = sorted(tuple(int(part) for part in name[3:].split("_")) for name in folders)
-    return [f"{major}.{minor}" for major, minor in minors]
+    return [exactly.get(name, name) for name in (f"{major}.{minor}" for major, minor in minors)]
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _requirement(carried: list[str], flavour: str = "") -> str:
+    """What pip is told, to install the newest that is carried: a release before any pre-release."""
+    newest = ([version for version in carried if not _PRERELEASE.search(version)] or carried)[-1]
+    if _PRERELEASE.search(newest):
+        return f"{'tf-nightly' if 'dev' in newest else 'tensorflow'}{flavour}=={newest}"
+    return f"tensorflow{flavour}=={newest}.*"
 
 
 def import_tensorflow() -> Any:
@@ -77,18 +92,17 @@ def import_tensorflow() -> Any:
         raise ImportError(
             f"lrops needs TensorFlow, and the `tensorflow` that Python finds ({tf.__path__}) is an empty "
             "folder, as a half-removed installation leaves: run `pip install --force-reinstall "
-            f"tensorflow-cpu=={carried[-1]}.*`."
+            f"{_requirement(carried, '-cpu')}`."
         )
-    # A library built for another minor may load and then crash the process: compare before loading. A nightly is like
-    # no other day's; pip writes 2.22.0.dev20261101 for its 2.22.0-dev20261101.
-    minor = ".".join(version.split(".")[:2])
-    another_nightly = "dev" in version and version.replace("-", ".") not in build_info["tensorflow"].split(", ")
-    if minor not in carried or another_nightly:
+    # A library built for another minor may load and then crash the process: compare before loading. A pre-release is
+    # like no other; pip writes 2.22.0rc0 and 2.22.0.dev20261101 for its 2.22.0-rc0 and 2.22.0-dev20261101.
+    name = version.replace("-rc", "rc").replace("-dev", ".dev")
+    if (name if _PRERELEASE.search(name) else _minor(name)) not in carried:
         raise ImportError(
             f"this lrops ({build_info['version']}) is built for TensorFlow {', '.join(carried)} and "
             f"found TensorFlow {version}, whose binary interface differs: run `pip install "
-            f"'tensorflow=={carried[-1]}.*'` (or tensorflow-cpu), or build lrops for yours from its "
-            f"source with `LROPS_TENSORFLOW={minor} pip install --no-build-isolation .`"
+            f"'{_requirement(carried)}'` (or its -cpu flavour), or build lrops for yours from its "
+            f"source with `LROPS_TENSORFLOW={_minor(version)} pip install --no-build-isolation .`"
         )
     return tf
 

@@ -7,7 +7,6 @@ has an environment of its own, removed afterwards. It must not import lrops or T
 import argparse
 import datetime
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from wheels import MINORS, find_pythons  # noqa: E402
+from wheels import MINORS, find_pythons, minor_of, requirement  # noqa: E402
 
 CPU, FULL = "tensorflow-cpu", "tensorflow"
 # What a row runs beside the doctor; the names are the table's columns.
@@ -41,6 +40,8 @@ CHECKS = {
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
 }
+VERSION = "import importlib.metadata; print(importlib.metadata.version({!r}))".format
+COMMIT = "import lrops; print(lrops.build_info['commit'])"
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
 REFUSALS = {
     "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
@@ -56,9 +57,15 @@ REFUSALS = {
 FIRST = {"3.13": "2.20"}
 
 
-def released(python, minor):
-    """Whether TensorFlow `minor` has a wheel for this Python."""
-    return tuple(map(int, minor.split("."))) >= tuple(map(int, FIRST.get(python, "0.0").split(".")))
+def released(python, tensorflow):
+    """Whether this TensorFlow has a wheel for this Python."""
+    minor, first = minor_of(tensorflow), FIRST.get(python, "0.0")
+    return [int(part) for part in minor.split(".")] >= [int(part) for part in first.split(".")]
+
+
+def wheel_for(python, wheels):
+    """The wheel of the folder for this Python, or None."""
+    return next(wheels.glob(f"lrops-*-cp{python.replace('.', '')}-*.whl"), None)
 
 
 def rows(pythons):
@@ -72,11 +79,9 @@ def rows(pythons):
     return chosen
 
 
-def install(python, folder, requirements, wheels):
-    """The interpreter of a new environment with the wheel for it, of the folder `wheels`, and these requirements."""
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    version = re.search(r"\d\.\d+", subprocess.check_output([python, "--version"], text=True))[0].replace(".", "")
-    (wheel,) = wheels.glob(f"lrops-*-cp{version}-*.whl")
+def install(interpreter, folder, requirements, wheel):
+    """The interpreter of a new environment with the wheel and these requirements."""
+    subprocess.run([interpreter, "-m", "venv", folder], check=True)
     command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
     subprocess.run(command, check=True)
     return folder / "bin/python"
@@ -89,13 +94,12 @@ def ask(python, command):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(python, minor, flavour, wheels):
-    """What each check said: "ok", or how it failed."""
+def run_row(interpreter, tensorflow, flavour, wheel):
+    """The versions of TensorFlow and Keras, the wheel's commit, and what each check said: "ok", or how it failed."""
     with tempfile.TemporaryDirectory() as folder:
-        interpreter = install(python, Path(folder), [f"{flavour}=={minor}.*"], wheels)
-        names = (flavour, "keras")
-        found = [ask(interpreter, ["-c", f"import importlib.metadata as m; print(m.version({n!r}))"])[1] for n in names]
-        found = [version.strip() for version in found]
+        interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], wheel)
+        questions = (VERSION(flavour), VERSION("keras"), COMMIT)
+        found = [ask(interpreter, ["-c", question])[1].split()[0] for question in questions]
         said = {}
         for name, command in CHECKS.items():
             code, text = ask(interpreter, command)
@@ -105,17 +109,17 @@ def run_row(python, minor, flavour, wheels):
         return found, said
 
 
-def run_refusal(python, requirements, command, sentence, wheels):
+def run_refusal(interpreter, wheel, requirements, command, sentence):
     """ "refused" where the command fails with the sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        code, text = ask(install(python, Path(folder), requirements, wheels), command)
+        code, text = ask(install(interpreter, Path(folder), requirements, wheel), command)
     if code == 1 and sentence in text:
         return "refused"
     print(text[-3000:], file=sys.stderr)
     return f"FAILED ({code})"
 
 
-def write(path, table, refusals):
+def write(path, table, refusals, commits):
     """docs/compatibility.md."""
     columns = ["Python", "TensorFlow", "Keras", *CHECKS]
     lines = [
@@ -123,6 +127,7 @@ def write(path, table, refusals):
         "",
         f"Written by `make matrix` on {datetime.date.today()}, on {platform.platform()}. Each row is a new",
         "environment with the wheel, and that TensorFlow from PyPI. What is not in the table was not run.",
+        f"The wheels are of commit {', '.join(sorted(commits))}.",
         "",
         "| " + " | ".join(columns) + " |",
         "|---" * len(columns) + "|",
@@ -140,29 +145,32 @@ def write(path, table, refusals):
 def main():
     """Runs the rows, prints each as it ends, writes the page; exit code 1 where anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="+", metavar="PYTHON:MINOR:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)")
+    parser.add_argument(
+        "--rows", nargs="+", metavar="PYTHON:TENSORFLOW:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)"
+    )
     parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
     pythons, wheels = find_pythons(), options.wheels.resolve()
     chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
-    table, refusals = [], []
-    # For the refusals: 3.11 has every TensorFlow, 2.17 too.
-    newest = next(python for python in ("3.11", *pythons) if list(wheels.glob(f"*-cp{python.replace('.', '')}-*.whl")))
+    table, refusals, commits = [], [], set()
+    refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.17 too
     for name in options.refusals:
-        refusals.append([name, run_refusal(pythons[newest], *REFUSALS[name], wheels)])
+        refusals.append([name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])])
         print(*refusals[-1], sep=" | ", flush=True)
-    for python, minor, flavour in chosen:
-        if not released(python, minor):
-            print(f"{python} | {flavour} {minor} | was never released for this Python")
+    for python, tensorflow, flavour in chosen:
+        if not released(python, tensorflow):
+            print(f"{python} | {flavour} {tensorflow} | was never released for this Python")
             continue
+        if not (wheel := wheel_for(python, wheels)):
+            sys.exit(f"{wheels} has no wheel for Python {python}: run `make wheels` where that Python is found")
         start = time.monotonic()
-        (version, keras), said = run_row(pythons[python], minor, flavour, wheels)
+        (version, keras, commit), said = run_row(pythons[python], tensorflow, flavour, wheel)
+        commits.add(commit)
         table.append([python, f"{flavour} {version}", keras, *said.values()])
-        write(options.page, table, refusals)  # of a run that is cut short, what it ran
+        write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
         print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
-    write(options.page, table, refusals)
     sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
 
 

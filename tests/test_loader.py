@@ -8,6 +8,8 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+import types
 
 import pytest
 import tensorflow as tf
@@ -54,6 +56,32 @@ def test_another_tensorflow_is_refused_before_loading(package, version):
     assert f"is built for TensorFlow {', '.join(CARRIED)} and found TensorFlow {version}" in said
     assert f"'tensorflow=={CARRIED[-1]}.*'" in said
     assert f"`LROPS_TENSORFLOW={'.'.join(version.split('.')[:2])} pip install --no-build-isolation .`" in said
+
+
+# A library for a pre-release fits that one alone, and a pre-release fits no library of another.
+@pytest.mark.parametrize(
+    "built, carried, fitting, refused, cure",
+    [
+        ("2.9.1, 2.21.0", "2.9, 2.21", "2.9.0, 2.21.2", "2.21.0-rc0, 2.21.0-dev20261101", "tensorflow==2.21.*"),
+        ("2.9.0, 2.22.0rc0", "2.9, 2.22.0rc0", "2.9.3, 2.22.0-rc0", "2.22.0-rc1, 2.22.0", "tensorflow==2.9.*"),
+        ("2.22.0rc0", "2.22.0rc0", "2.22.0-rc0", "2.22.0", "tensorflow==2.22.0rc0"),
+        ("2.23.0.dev1", "2.23.0.dev1", "2.23.0-dev1", "2.23.0-dev2", "tf-nightly==2.23.0.dev1"),
+    ],
+)
+def test_pre_releases(monkeypatch, tmp_path, built, carried, fitting, refused, cure):
+    for version in built.split(", "):
+        tmp_path.joinpath("_tf" + "_".join(version.split(".")[:2])).mkdir()
+    monkeypatch.setattr(_loader, "_PACKAGE", str(tmp_path))
+    monkeypatch.setitem(_loader.build_info, "tensorflow", built)
+    assert ", ".join(_loader.supported_tensorflow()) == carried
+    for version in fitting.split(", "):
+        monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(__version__=version))
+        assert _loader.import_tensorflow().__version__ == version
+    for version in refused.split(", "):
+        monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(__version__=version))
+        with pytest.raises(ImportError, match=re.escape(f"found TensorFlow {version}")) as error:
+            _loader.import_tensorflow()
+        assert f"`pip install '{cure}'`" in str(error.value)
 
 
 @pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so"])
