@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -19,9 +20,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CORE = ["constant", "constant, again", "lrops", "Keras CosineDecay, warmup", "hand-written, tf.where"]
-FEW = ["constant", "lrops", "Keras CosineDecay, warmup"]
+FEW = ["constant", "constant, again", "lrops", "Keras CosineDecay, warmup"]
+CORE = [*FEW, "hand-written, tf.where"]
 ALL = [*CORE, "Keras PolynomialDecay + CosineDecay"]
+NO_NOISE = [name for name in CORE if name != "constant, again"]  # where what is measured does not drift
 
 
 def step_case(optimizer, variables, mode, names, processes):
@@ -49,14 +51,14 @@ QUICK = [
     {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
 ]
 FULL = [
-    step_case("AdamW", 10, "graph", CORE, 2),
+    step_case("AdamW", 10, "graph", CORE, 1),
     step_case("AdamW", 100, "graph", ALL, 2),
-    step_case("AdamW", 300, "graph", CORE, 1),
-    step_case("AdamW", 1000, "graph", FEW, 1),
-    step_case("AdamW", 10, "xla", CORE, 2),
-    step_case("AdamW", 100, "xla", CORE, 2),
+    step_case("AdamW", 300, "graph", FEW, 1),
+    step_case("AdamW", 1000, "graph", ["constant", "lrops"], 1),  # Keras' schedule alone would trace for two minutes
+    step_case("AdamW", 10, "xla", CORE, 1),
+    step_case("AdamW", 100, "xla", CORE, 1),
     step_case("AdamW", 300, "xla", FEW, 1),
-    step_case("AdamW", 100, "eager", CORE, 1),
+    step_case("AdamW", 10, "eager", CORE, 1),
     step_case("Adam", 100, "graph", CORE, 1),
     step_case("SGD", 100, "graph", CORE, 1),
     fit_case("ViT", 1),
@@ -67,6 +69,16 @@ FULL = [
     {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}, "processes": 1},
     {"name": "AdamW, 100 variables, size", "kind": "size", "arguments": {}, "processes": 1},
     {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
+]
+# Too slow for `make bench`: three minutes a contender. Measured where --only names them.
+SLOW = [
+    {
+        "name": f"AdamW, 100 variables, {mode}, instructions",
+        "kind": "instructions",
+        "arguments": {"variables": 100, "mode": mode},
+        "processes": 1,
+    }
+    for mode in ("graph", "xla")
 ]
 
 
@@ -125,7 +137,7 @@ def fit(rounds, seconds, first, model):
 
         return train_vit.vision_transformer()
 
-    batches = 40
+    batches = 10
     images, classes = np.random.default_rng(0).random((16 * batches, 8, 8, 1), "float32"), np.zeros(16 * batches, int)
 
     def made(rate):
@@ -172,7 +184,7 @@ def mirrored(rounds, seconds, first, replicas):
         return benchmark.called(run, optimizer.iterations.numpy, optimizer=optimizer)
 
     rates = benchmark.rates()
-    steps = {name: made(rates[name]) for name in CORE}
+    steps = {name: made(rates[name]) for name in FEW}
     steps["assigned by the host"] = assigned_by_the_host(made(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
@@ -270,7 +282,7 @@ def optax(rounds, seconds, first):
 def size(rounds, seconds, first):
     """What a traced step weighs; each contender in a process of its own."""
     rows = {}
-    for name in [name for name in CORE if name != "constant, again"]:  # nothing here is noise
+    for name in NO_NOISE:
         case = {"kind": "footprint", "arguments": {"name": name}}
         rows[name], error = in_a_process(case, rounds, seconds, first)
         if error:
@@ -297,6 +309,61 @@ def footprint(rounds, seconds, first, name):
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder)
         return {"saved_kb": Path(folder, "saved_model.pb").stat().st_size / 1000, "peak_mib": peak / 1024}
+
+
+def instructions(rounds, seconds, first, variables, mode):
+    """The instructions that a processor takes for a step, which do not drift as its time does; valgrind counts them."""
+    import tempfile
+
+    rows = {}
+    for name in NO_NOISE:
+        with tempfile.TemporaryDirectory() as folder:
+            dumps = str(Path(folder, "dump"))
+            under = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", "--smc-check=all-non-file"]
+            case = {
+                "kind": "counted",
+                "arguments": {"name": name, "variables": variables, "mode": mode, "dumps": dumps},
+            }
+            rows[name], error = in_a_process(case, rounds, seconds, first, [*under, f"--callgrind-out-file={dumps}"])
+        if error:
+            raise RuntimeError(f"{name}: {error}")
+    for row in rows.values():
+        row["ratio"] = row["counted"] / rows["constant"]["counted"]
+    return rows
+
+
+def counted(rounds, seconds, first, name, variables, mode, dumps):
+    """One contender, in a process that runs under valgrind, which writes each of its counts to a file `dumps`.N."""
+    import tensorflow as tf
+
+    from lrops import benchmark
+
+    # A thread that waits for work looks for it, and that would be counted.
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    step = benchmark.training_step(benchmark.rates()[name], variables=variables, mode=mode)
+
+    def order(*options):
+        ordered = subprocess.Popen(["callgrind_control", *options, str(os.getpid())], stdout=subprocess.DEVNULL)
+        while ordered.poll() is None:  # a process that sleeps takes no orders
+            pass
+        if ordered.returncode:
+            raise RuntimeError("callgrind_control failed")
+
+    numbers = itertools.count(1)
+
+    def count(steps):
+        order("--zero")
+        for _ in range(steps):
+            step.run()
+        step.wait()
+        order("--dump")
+        return int(re.search(r"^summary: (\d+)", Path(f"{dumps}.{next(numbers)}").read_text(), re.MULTILINE)[1])
+
+    order("--instr=on")
+    count(5)
+    per_step = [(count(20) - count(0)) / 20 for _ in range(5)]
+    return {"counted": statistics.median(per_step) / 1e6}
 
 
 def evaluation(rounds, seconds, first):
@@ -335,9 +402,9 @@ def evaluation(rounds, seconds, first):
 # ---- The suite
 
 
-def in_a_process(case, rounds, seconds, first):
-    """The rows of a case, or why there are none."""
-    command = [sys.executable, __file__, "--case", json.dumps(case), "--first", str(first)]
+def in_a_process(case, rounds, seconds, first, under=()):
+    """The rows of a case, or why there are none. `under` is a command that runs the process."""
+    command = [*under, sys.executable, __file__, "--case", json.dumps(case), "--first", str(first)]
     command += ["--rounds", str(rounds), "--seconds", str(seconds)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
@@ -381,8 +448,8 @@ def facts():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rounds", type=int, default=9, help="in which all contenders of a process take turns")
-    parser.add_argument("--seconds", type=float, default=0.3, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=25, help="in which all contenders of a process take turns")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn")
     parser.add_argument("--quick", action="store_true", help="100 variables only, short turns")
     parser.add_argument(
         "--only", metavar="REGEX", help="measure the cases whose name has this; the others stay as --output holds them"
@@ -400,12 +467,12 @@ def main():
     from tqdm import tqdm
 
     if options.quick:
-        options.rounds, options.seconds = 5, 0.15
+        options.rounds = 7
     cases = QUICK if options.quick else FULL
     results = {"facts": facts(), "cases": {}, "taken": {}, "skipped": {}}
     if options.only:
         results = json.loads(options.output.read_text()) | {"facts": results["facts"]}
-        cases = [case for case in cases if re.search(options.only, case["name"])]
+        cases = [case for case in cases + SLOW if re.search(options.only, case["name"])]
     with tqdm(total=sum(case["processes"] for case in cases), unit="process") as progress:
         for case in cases:
             name = case["name"]
@@ -428,7 +495,7 @@ def main():
                     "load": load,
                     "seconds": round(time.monotonic() - start),
                 }
-    order = [case["name"] for case in FULL]
+    order = [case["name"] for case in FULL + SLOW]
     results["cases"] = dict(sorted(results["cases"].items(), key=lambda item: order.index(item[0])))
     options.output.write_text(json.dumps(results, indent=1) + "\n")
     import report

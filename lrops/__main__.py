@@ -114,7 +114,7 @@ def main():
     parsers[bench].add_argument("--variables", type=int, default=100, help="of the optimizer (%(default)s)")
     parsers[bench].add_argument("--elements", type=int, default=256, help="of each variable (%(default)s)")
     parsers[bench].add_argument("--mode", nargs="+", choices=["eager", "graph", "xla"], default=["graph", "xla"])
-    parsers[bench].add_argument("--rounds", type=int, default=9, help="in which all take turns (%(default)s)")
+    parsers[bench].add_argument("--rounds", type=int, default=25, help="in which all take turns (%(default)s)")
     options = parser.parse_args()
     if options.command is None:
         parser.print_help()

@@ -164,7 +164,7 @@ def figures(steps, rounds, seconds, baseline="constant"):
     return rows
 
 
-def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0.3, names=None, first=0, elements=256):
+def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0.1, names=None, first=0, elements=256):
     """One case: every contender's step, built and timed. Name -> a dict of its figures.
 
     Args:
@@ -182,6 +182,7 @@ def compare(optimizer="AdamW", variables=100, mode="graph", rounds=11, seconds=0
 
 
 COLUMNS = {  # of a row: heading and format
+    "counted": ("million instructions a step", ".2f"),
     "us": ("us a step", ".0f"),
     "spread_us": ("+-", ".0f"),
     "ratio": ("of constant", ".2f"),

@@ -40,8 +40,7 @@ CHECKS = {
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
 }
-VERSION = "import importlib.metadata; print(importlib.metadata.version({!r}))".format
-COMMIT = "import lrops; print(lrops.build_info['commit'])"
+ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
 REFUSALS = {
     "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
@@ -98,8 +97,8 @@ def run_row(interpreter, tensorflow, flavour, wheel):
     """The versions of TensorFlow and Keras, the wheel's commit, and what each check said: "ok", or how it failed."""
     with tempfile.TemporaryDirectory() as folder:
         interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], wheel)
-        questions = (VERSION(flavour), VERSION("keras"), COMMIT)
-        found = [ask(interpreter, ["-c", question])[1].split()[0] for question in questions]
+        code, text = ask(interpreter, ["-c", ABOUT])
+        found = ["?"] * 3 if code else text.split()[:3]
         said = {}
         for name, command in CHECKS.items():
             code, text = ask(interpreter, command)
