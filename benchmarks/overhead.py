@@ -1,7 +1,7 @@
 """What the schedule costs against every other that a user could pick, on this machine; `make bench` runs it.
 
-Each case runs in processes of its own, in which the contenders take turns; the processes differ in which is built
-first. Writes results.json and, by report.py, a Markdown table and a chart. It must not know how lrops computes.
+Each case runs in a process of its own, in which the contenders take turns. Writes results.json and, by report.py, a
+Markdown table and a chart. It must not know how lrops computes.
 """
 
 import argparse
@@ -26,49 +26,48 @@ ALL = [*CORE, "Keras PolynomialDecay + CosineDecay"]
 NO_NOISE = [name for name in CORE if name != "constant, again"]  # where what is measured does not drift
 
 
-def step_case(optimizer, variables, mode, names, processes):
+def step_case(optimizer, variables, mode, names):
     return {
         "name": f"{optimizer}, {variables} variables, {mode}",
         "kind": "step",
         "arguments": {"optimizer": optimizer, "variables": variables, "mode": mode, "names": names},
-        "processes": processes,
     }
 
 
-def fit_case(model, processes):
-    return {"name": f"{model}, model.fit, AdamW", "kind": "fit", "arguments": {"model": model}, "processes": processes}
+def fit_case(model):
+    return {"name": f"{model}, model.fit, AdamW", "kind": "fit", "arguments": {"model": model}}
 
 
 def mirrored_case(replicas):
     plural = "s" * (replicas > 1)
     name = f"AdamW, 10 variables, MirroredStrategy on {replicas} logical CPU{plural}"
-    return {"name": name, "kind": "mirrored", "arguments": {"replicas": replicas}, "processes": 1}
+    return {"name": name, "kind": "mirrored", "arguments": {"replicas": replicas}}
 
 
 QUICK = [
-    step_case("AdamW", 100, "graph", CORE, 1),
-    step_case("AdamW", 100, "xla", CORE, 1),
-    {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
+    step_case("AdamW", 100, "graph", CORE),
+    step_case("AdamW", 100, "xla", CORE),
+    {"name": "evaluation", "kind": "evaluation", "arguments": {}},
 ]
 FULL = [
-    step_case("AdamW", 10, "graph", CORE, 1),
-    step_case("AdamW", 100, "graph", ALL, 2),
-    step_case("AdamW", 300, "graph", FEW, 1),
-    step_case("AdamW", 1000, "graph", ["constant", "lrops"], 1),  # Keras' schedule alone would trace for two minutes
-    step_case("AdamW", 10, "xla", CORE, 1),
-    step_case("AdamW", 100, "xla", CORE, 1),
-    step_case("AdamW", 300, "xla", FEW, 1),
-    step_case("AdamW", 10, "eager", CORE, 1),
-    step_case("Adam", 100, "graph", CORE, 1),
-    step_case("SGD", 100, "graph", CORE, 1),
-    fit_case("ViT", 1),
-    fit_case("ResNet", 1),
+    step_case("AdamW", 10, "graph", CORE),
+    step_case("AdamW", 100, "graph", ALL),
+    step_case("AdamW", 300, "graph", FEW),
+    step_case("AdamW", 1000, "graph", ["constant", "lrops"]),  # Keras' schedule alone would trace for two minutes
+    step_case("AdamW", 10, "xla", CORE),
+    step_case("AdamW", 100, "xla", CORE),
+    step_case("AdamW", 300, "xla", FEW),
+    step_case("AdamW", 10, "eager", CORE),
+    step_case("Adam", 100, "graph", CORE),
+    step_case("SGD", 100, "graph", CORE),
+    fit_case("ViT"),
+    fit_case("ResNet"),
     *map(mirrored_case, (1, 2, 4, 8)),
-    {"name": "AdamW, 100 variables, rate assigned by the host", "kind": "host", "arguments": {}, "processes": 1},
-    {"name": "AdamW, 100 variables, tf_keras", "kind": "legacy", "arguments": {}, "processes": 1},
-    {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}, "processes": 1},
-    {"name": "AdamW, 100 variables, size", "kind": "size", "arguments": {}, "processes": 1},
-    {"name": "evaluation", "kind": "evaluation", "arguments": {}, "processes": 1},
+    {"name": "AdamW, 100 variables, rate assigned by the host", "kind": "host", "arguments": {}},
+    {"name": "AdamW, 100 variables, tf_keras", "kind": "legacy", "arguments": {}},
+    {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}},
+    {"name": "AdamW, 100 variables, size", "kind": "size", "arguments": {}},
+    {"name": "evaluation", "kind": "evaluation", "arguments": {}},
 ]
 # Too slow for `make bench`: three minutes a contender. Measured where --only names them.
 SLOW = [
@@ -76,7 +75,6 @@ SLOW = [
         "name": f"AdamW, 100 variables, {mode}, instructions",
         "kind": "instructions",
         "arguments": {"variables": 100, "mode": mode},
-        "processes": 1,
     }
     for mode in ("graph", "xla")
 ]
@@ -104,14 +102,14 @@ def check_values(rates=None):
                 )
 
 
-def step(rounds, seconds, first, **arguments):
+def step(rounds, seconds, **arguments):
     from lrops import benchmark
 
     check_values()
-    return benchmark.compare(rounds=rounds, seconds=seconds, first=first, **arguments)
+    return benchmark.compare(rounds=rounds, seconds=seconds, **arguments)
 
 
-def fit(rounds, seconds, first, model):
+def fit(rounds, seconds, model):
     """`model.fit` of a real model; the time of a batch."""
     import keras
     import numpy as np
@@ -154,7 +152,7 @@ def fit(rounds, seconds, first, model):
         run()
         return benchmark.Step(run)
 
-    steps = {name: made(rate) for name, rate in benchmark.rates().items() if name in CORE}
+    steps = benchmark.built(made, {name: rate for name, rate in benchmark.rates().items() if name in CORE})
     rows = benchmark.figures(steps, rounds, seconds)
     for row in rows.values():
         row["us"] /= batches
@@ -162,7 +160,7 @@ def fit(rounds, seconds, first, model):
     return rows
 
 
-def mirrored(rounds, seconds, first, replicas):
+def mirrored(rounds, seconds, replicas):
     """An AdamW step on several replicas, each a logical device of the CPU."""
     import keras
     import tensorflow as tf
@@ -184,7 +182,7 @@ def mirrored(rounds, seconds, first, replicas):
         return benchmark.called(run, optimizer.iterations.numpy, optimizer=optimizer)
 
     rates = benchmark.rates()
-    steps = {name: made(rates[name]) for name in FEW}
+    steps = benchmark.built(made, {name: rates[name] for name in FEW})
     steps["assigned by the host"] = assigned_by_the_host(made(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
@@ -199,17 +197,17 @@ def assigned_by_the_host(step, schedule):
     return dataclasses.replace(step, run=run)
 
 
-def host(rounds, seconds, first):
+def host(rounds, seconds):
     """A rate that Python assigns before each step, on one device."""
     from lrops import benchmark
 
     rates = benchmark.rates()
-    steps = {name: benchmark.training_step(rates[name]) for name in ("constant", "lrops")}
+    steps = benchmark.built(benchmark.training_step, {name: rates[name] for name in ("constant", "lrops")})
     steps["assigned by the host"] = assigned_by_the_host(benchmark.training_step(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
 
-def legacy(rounds, seconds, first):
+def legacy(rounds, seconds):
     """tf_keras, and the schedule that the TensorFlow Model Garden puts around its CosineDecay."""
     import importlib.util
 
@@ -245,10 +243,10 @@ def legacy(rounds, seconds, first):
         run = tf.function(lambda: optimizer.apply_gradients(pairs))
         return benchmark.called(run, optimizer.iterations.numpy)
 
-    return benchmark.figures({name: made(rate) for name, rate in rates.items()}, rounds, seconds)
+    return benchmark.figures(benchmark.built(made, rates), rounds, seconds)
 
 
-def optax(rounds, seconds, first):
+def optax(rounds, seconds):
     """The same work in another framework: a constant rate and optax's schedule in a jitted AdamW step."""
     import jax
     import jax.numpy as jnp
@@ -275,22 +273,22 @@ def optax(rounds, seconds, first):
     schedule = library.warmup_cosine_decay_schedule(
         0.0, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.PEAK * benchmark.ALPHA
     )
-    steps = {"constant": made(benchmark.PEAK), "optax warmup_cosine_decay_schedule": made(schedule)}
-    return benchmark.figures(steps, rounds, seconds)
+    rates = {"constant": benchmark.PEAK, "optax warmup_cosine_decay_schedule": schedule}
+    return benchmark.figures(benchmark.built(made, rates), rounds, seconds)
 
 
-def size(rounds, seconds, first):
+def size(rounds, seconds):
     """What a traced step weighs; each contender in a process of its own."""
     rows = {}
     for name in NO_NOISE:
         case = {"kind": "footprint", "arguments": {"name": name}}
-        rows[name], error = in_a_process(case, rounds, seconds, first)
+        rows[name], error = in_a_process(case, rounds, seconds)
         if error:
             raise RuntimeError(f"{name}: {error}")
     return rows
 
 
-def footprint(rounds, seconds, first, name):
+def footprint(rounds, seconds, name):
     """The file of a SavedModel with an AdamW step in it, and the memory of a process that ran it."""
     import resource
     import tempfile
@@ -311,7 +309,7 @@ def footprint(rounds, seconds, first, name):
         return {"saved_kb": Path(folder, "saved_model.pb").stat().st_size / 1000, "peak_mib": peak / 1024}
 
 
-def instructions(rounds, seconds, first, variables, mode):
+def instructions(rounds, seconds, variables, mode):
     """The instructions that a processor takes for a step, which do not drift as its time does; valgrind counts them."""
     import tempfile
 
@@ -324,7 +322,7 @@ def instructions(rounds, seconds, first, variables, mode):
                 "kind": "counted",
                 "arguments": {"name": name, "variables": variables, "mode": mode, "dumps": dumps},
             }
-            rows[name], error = in_a_process(case, rounds, seconds, first, [*under, f"--callgrind-out-file={dumps}"])
+            rows[name], error = in_a_process(case, rounds, seconds, [*under, f"--callgrind-out-file={dumps}"])
         if error:
             raise RuntimeError(f"{name}: {error}")
     for row in rows.values():
@@ -332,7 +330,7 @@ def instructions(rounds, seconds, first, variables, mode):
     return rows
 
 
-def counted(rounds, seconds, first, name, variables, mode, dumps):
+def counted(rounds, seconds, name, variables, mode, dumps):
     """One contender, in a process that runs under valgrind, which writes each of its counts to a file `dumps`.N."""
     import tensorflow as tf
 
@@ -366,7 +364,7 @@ def counted(rounds, seconds, first, name, variables, mode, dumps):
     return {"counted": statistics.median(per_step) / 1e6}
 
 
-def evaluation(rounds, seconds, first):
+def evaluation(rounds, seconds):
     """One evaluation, eagerly, against the bare op and a no-op; and a million at once."""
     import numpy as np
     import tensorflow as tf
@@ -402,9 +400,9 @@ def evaluation(rounds, seconds, first):
 # ---- The suite
 
 
-def in_a_process(case, rounds, seconds, first, under=()):
+def in_a_process(case, rounds, seconds, under=()):
     """The rows of a case, or why there are none. `under` is a command that runs the process."""
-    command = [*under, sys.executable, __file__, "--case", json.dumps(case), "--first", str(first)]
+    command = [*under, sys.executable, __file__, "--case", json.dumps(case)]
     command += ["--rounds", str(rounds), "--seconds", str(seconds)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
@@ -412,11 +410,6 @@ def in_a_process(case, rounds, seconds, first, under=()):
         errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", result.stderr, re.MULTILINE)
         return {}, (errors or ["no error message"])[-1]
     return json.loads(result.stdout.splitlines()[-1]), ""
-
-
-def merged(runs):
-    """The median over processes of each figure."""
-    return {name: {key: statistics.median(run[name][key] for run in runs) for key in runs[0][name]} for name in runs[0]}
 
 
 def version(name):
@@ -456,12 +449,9 @@ def main():
     )
     parser.add_argument("--output", type=Path, default=HERE / "results.json", help="(default: %(default)s)")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)  # what a process of its own is told
-    parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        rows = globals()[options.case["kind"]](
-            options.rounds, options.seconds, options.first, **options.case["arguments"]
-        )
+        rows = globals()[options.case["kind"]](options.rounds, options.seconds, **options.case["arguments"])
         print(json.dumps(rows))
         return
     from tqdm import tqdm
@@ -473,28 +463,23 @@ def main():
     if options.only:
         results = json.loads(options.output.read_text()) | {"facts": results["facts"]}
         cases = [case for case in cases + SLOW if re.search(options.only, case["name"])]
-    with tqdm(total=sum(case["processes"] for case in cases), unit="process") as progress:
-        for case in cases:
-            name = case["name"]
-            progress.set_postfix_str(name)
-            start, load = time.monotonic(), os.getloadavg()[0]
-            results["skipped"].pop(name, None)
-            runs = []
-            for first in range(case["processes"]):
-                rows, error = in_a_process(case, options.rounds, options.seconds, first)
-                progress.update()
-                if error:
-                    results["skipped"][name] = error
-                    break
-                runs.append(rows)
-            else:
-                results["cases"][name] = merged(runs)
-                results["taken"][name] = {
-                    "date": datetime.date.today().isoformat(),
-                    "commit": commit(),
-                    "load": load,
-                    "seconds": round(time.monotonic() - start),
-                }
+    progress = tqdm(cases, unit="case")
+    for case in progress:
+        name = case["name"]
+        progress.set_postfix_str(name)
+        start, load = time.monotonic(), os.getloadavg()[0]
+        rows, error = in_a_process(case, options.rounds, options.seconds)
+        if error:
+            results["skipped"][name] = error
+            continue
+        results["skipped"].pop(name, None)
+        results["cases"][name] = rows
+        results["taken"][name] = {
+            "date": datetime.date.today().isoformat(),
+            "commit": commit(),
+            "load": load,
+            "seconds": round(time.monotonic() - start),
+        }
     order = [case["name"] for case in FULL + SLOW]
     results["cases"] = dict(sorted(results["cases"].items(), key=lambda item: order.index(item[0])))
     options.output.write_text(json.dumps(results, indent=1) + "\n")
