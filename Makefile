@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# The TensorFlow minor of a build in isolation, and the version, from their one place.
-TENSORFLOW = $(shell sed -n 's/.*tensorflow-cpu==\([0-9]*\.[0-9]*\)\..*/\1/p' pyproject.toml)
-MINORS = $(shell sed -n 's/^tensorflow = \[\(.*\)\].*/\1/p' pyproject.toml | tr -d '",')
+# What pyproject.toml says. A build in isolation is for the last of the minors.
+MINORS = $(shell $(PYTHON) cmake/pyproject.py minors)
+VERSION = $(shell $(PYTHON) cmake/pyproject.py version)
+PYBIND11 = $(shell $(PYTHON) cmake/pyproject.py pybind11)
+TENSORFLOW = $(lastword $(MINORS))
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-PYBIND11 = $(shell sed -n 's/.*"\(pybind11==[0-9.]*\*\)".*/\1/p' pyproject.toml)
 FACTS = $(foreach fact,VERSION COMMIT TENSORFLOW_VERSION COMPILER CUDA,-DLROPS_$(fact)='""')  # that CMake gives
 
 .PHONY: demo test lint format fuzz sanitize bench wheel wheels reproducible matrix ends release clean
@@ -81,7 +81,7 @@ release:  ## everything up to the upload: see docs/releasing.md
 
 # The package is built and installed anew where a file of it has changed. Commands run from inside $(VENV), so that
 # the installed package is what they import, and not the folder of the same name here.
-SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cc/*/* lrops/*.py)
+SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py)
 $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[cpu,test]'
 	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow

@@ -9,16 +9,17 @@ import importlib.metadata
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
-PYPROJECT = (ROOT / "pyproject.toml").read_text()
-VERSION = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
-MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
-BUILD = re.findall(r'^ +"(.+)",$', re.search(r"requires = \[\n(.+?)\n\]", PYPROJECT, re.DOTALL)[1], re.MULTILINE)
+sys.path.insert(0, str(ROOT / "cmake"))
+
+from pyproject import MINORS, REQUIREMENTS, VERSION  # noqa: E402
+
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
 BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 PLOT = ["matplotlib>=3.8"]
@@ -93,7 +94,7 @@ setup(
             "mpmath>=1.3",
             "optax>=0.2",
             *EXAMPLE,
-            *(line for line in BUILD if not line.startswith("tensorflow")),  # the tests build without isolation
+            *REQUIREMENTS,  # the tests build without isolation
             "nvidia-cuda-nvcc-cu12==12.9.*",
         ],
     },

@@ -11,10 +11,12 @@ import re
 import sys
 from pathlib import Path
 
+from pyproject import requirement
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "cc" / "kernels" / "warmup_cosine.cu"
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
-NVRTC = re.search(rf'"{PACKAGE}==([\d.]+)', (ROOT / "pyproject.toml").read_text())[1]
+NVRTC = re.search(r"==([\d.]+)", requirement(PACKAGE))[1]
 # PTX runs on drivers as new as the compiler that made it. So it is made by the first CUDA 12, whose driver is the
 # oldest that the CUDA wheel of TensorFlow takes, and for the first architecture that this compiler knows.
 PTX, ARCHITECTURE, DRIVER = "8.0", "compute_50", 525

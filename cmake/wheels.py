@@ -20,10 +20,10 @@ import time
 import zipfile
 from pathlib import Path
 
+from pyproject import MINORS, REQUIREMENTS
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrops" / "tensorflow"
-PYPROJECT = (ROOT / "pyproject.toml").read_text()
-MINORS = re.findall(r"[\d.]+", re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 PLATFORM = f"manylinux_2_27_{platform.machine()}"  # TensorFlow's own; auditwheel refuses what needs a newer system
@@ -194,16 +194,12 @@ def main():
     os.environ["SOURCE_DATE_EPOCH"] = run("git", "log", "-1", "--format=%ct").strip()
     os.umask(0o022)  # the modes of the files are part of a wheel
 
-    block = re.search(r"requires = \[\n(.+?)\n\]", PYPROJECT, re.DOTALL)[1]
-    requirements = [
-        line for line in re.findall(r'^ *"(.+)",', block, re.MULTILINE) if not line.startswith("tensorflow")
-    ]
     environments = {}
     for minor, path in pythons.items():
         say(f"Python {minor}: build requirements")
-        environments[minor] = environment(path, build / f"python{minor}", requirements)
+        environments[minor] = environment(path, build / f"python{minor}", REQUIREMENTS)
     # One environment for what is the same for every Python, whichever of them are asked for.
-    tools = environment(list(pythons.values())[-1], build / "tools", [*requirements, *TOOLS])
+    tools = environment(list(pythons.values())[-1], build / "tools", [*REQUIREMENTS, *TOOLS])
     libraries = build_libraries(tools, options.tensorflow, build)
 
     # The wheels are made from the sdist, so that it is complete, and no file of an earlier build is beside it.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from conftest import FOLDER
-from test_sanitizers import COMPILER, MODULE, ROOT, module
+from test_sanitizers import COMPILER, MODULE, ROOT, compile, module
 
 SECONDS = int(os.environ.get("LROPS_FUZZ_SECONDS", 0))
 # How many inputs each program tries in CI, which takes it some 15 s: from the same seed each time, and so much the same
@@ -21,9 +21,8 @@ SECONDS = int(os.environ.get("LROPS_FUZZ_SECONDS", 0))
 RUNS = {"formula": 40_000, "graph": 3000}
 
 
-def compile(*arguments):
-    command = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-I", ROOT / "cc", *arguments]
-    built = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", timeout=300)
+def build(*arguments):
+    built = compile(*arguments)
     assert built.returncode == 0, built.stderr
 
 
@@ -31,7 +30,7 @@ def compile(*arguments):
 @pytest.mark.parametrize("program", RUNS)
 def test_nothing_is_found(tmp_path, package, program):
     atheris = pytest.importorskip("atheris")
-    compile("-c", ROOT / "tests/fuzz/coverage.cc", "-o", tmp_path / "coverage.o")
+    build("-c", ROOT / "tests/fuzz/coverage.cc", "-o", tmp_path / "coverage.o")
     if program == "formula":
         library, sources = package / MODULE, module()
     else:
@@ -39,7 +38,7 @@ def test_nothing_is_found(tmp_path, package, program):
         sources = [ROOT / "cc/ops/warmup_cosine_ops.cc", ROOT / "cc/kernels/warmup_cosine_cpu.cc", "-shared"]
         sources += [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     library.unlink()
-    compile("-fsanitize-coverage=trace-pc,trace-cmp", *sources, tmp_path / "coverage.o", "-o", library)
+    build("-fsanitize-coverage=trace-pc,trace-cmp", *sources, tmp_path / "coverage.o", "-o", library)
 
     limit = f"-max_total_time={SECONDS}" if SECONDS else f"-runs={RUNS[program]}"
     command = [

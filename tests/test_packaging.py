@@ -12,18 +12,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pyproject import MINORS, VERSION
 
 import lrops
 from lrops import _native
 
 INSTALLED = Path(lrops.__file__).parent
 ROOT = Path(__file__).parent.parent
-PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
-MINORS = re.findall(r'"([\d.]+)"', re.search(r"^tensorflow = \[(.+)\]", PYPROJECT, re.MULTILINE)[1])
 
 
 def test_a_build_in_isolation_is_for_the_newest_minor():
-    assert re.search(r'"tensorflow-cpu==(.+)\.\*"', PYPROJECT)[1] == MINORS[-1]
+    said = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert re.search(r'"tensorflow-cpu==(.+)\.\*"', said)[1] == MINORS[-1]
 
 
 def test_the_minors_are_in_order():
@@ -31,8 +31,7 @@ def test_the_minors_are_in_order():
 
 
 def test_the_changelog_has_the_version():
-    version = re.search(r'^version = "(.+)"', PYPROJECT, re.MULTILINE)[1]
-    assert f"\n## {version} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def build(folder, *command):

@@ -25,18 +25,15 @@ pytestmark = [
 ]
 
 
+def compile(*arguments):
+    """Starts the compiler; the result, as of `subprocess.run`."""
+    command = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-I", ROOT / "cc", *arguments]
+    return subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", timeout=300)
+
+
 def build(sanitizers, output, *arguments):
-    command = [
-        COMPILER,
-        "-std=c++17",
-        "-O1",
-        "-g1",
-        f"-fsanitize={sanitizers}",
-        "-fno-sanitize-recover=all",
-        "-pthread",
-    ]
-    command += ["-I", ROOT / "cc", *arguments, "-o", output]
-    built = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", timeout=300)
+    options = ["-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
+    built = compile(*options, *arguments, "-o", output)
     if "cannot find" in built.stderr:
         pytest.skip(f"no library for -fsanitize={sanitizers} on this machine")
     assert built.returncode == 0, built.stderr
@@ -47,7 +44,7 @@ def module():
     """What a compiler needs to make the Python module."""
     pybind11 = pytest.importorskip("pybind11")
     facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "COMPILER", "CUDA")
-    options = ["-fPIC", "-shared", "-fvisibility=hidden", *(f'-DLROPS_{fact}="of a test"' for fact in facts)]
+    options = ["-shared", "-fvisibility=hidden", *(f'-DLROPS_{fact}="of a test"' for fact in facts)]
     return [*options, "-I", pybind11.get_include(), "-I", sysconfig.get_path("include"), ROOT / "cc/python/native.cc"]
 
 

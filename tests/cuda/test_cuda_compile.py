@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 
+import compile_ptx
 import pytest
 import toolchain
-from toolchain import ROOT, compile_ptx
+from toolchain import ROOT
 
 import lrops
 
@@ -80,7 +81,7 @@ def _configure(tmp_path, option, python):
 @pytest.fixture
 def python_without_nvrtc(tmp_path):
     script = tmp_path / "python"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -E -S "$@"\n')
     script.chmod(0o755)
     return script
 

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compile_ptx
 import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
 import pytest
 import toolchain
 from conftest import DTYPES, Curve, Restarts, held_by
-from toolchain import ROOT, compile_ptx
+from toolchain import ROOT
 
 from lrops import _native
 

@@ -4,21 +4,17 @@ Imported by the tests in this folder. It must not know what they test.
 """
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 from pathlib import Path
 
+import compile_ptx
 import gpu_overhead
 import pytest
 
 import lrops
 
 ROOT = Path(__file__).parents[2]
-
-_spec = importlib.util.spec_from_file_location("compile_ptx", ROOT / "cmake" / "compile_ptx.py")
-compile_ptx = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(compile_ptx)
 
 
 def compiler(name, variable=None):
