@@ -421,9 +421,15 @@ def version(name):
 
 
 def commit():
-    """Of the checkout, with a mark where it differs from that."""
-    command = ["git", "-C", HERE, "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
+    """Of the checkout, with a mark where anything but the results differs from that."""
+
+    def git(*command):
+        return subprocess.run(
+            ["git", "-C", HERE.parent, *command], capture_output=True, encoding="utf-8"
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results.json")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def facts():
