@@ -32,19 +32,21 @@ def markdown(results):
 
 
 def readme_figures(results):
-    """The few rows that the README shows: AdamW, over the number of variables."""
-    cases = [name for name in results["cases"] if re.fullmatch(r"AdamW, (100|300) variables, (graph|xla)", name)]
+    """The few rows that the README shows: AdamW's time, first call and instructions, as ratios to a constant rate's."""
+    contenders = ["constant, again", *MARKS]
+    shown = re.compile(r"AdamW, (100|300) variables, (graph|xla)(, instructions)?")
+    cases = [name for name in results["cases"] if shown.fullmatch(name)]
     lines = [
-        "| of a constant rate's step (first call) | " + " | ".join(cases) + " |",
-        "|---" + "|--:" * len(cases) + "|",
+        "| AdamW step (and first call), of a constant rate's | " + " | ".join(contenders) + " |",
+        "|---" + "|--:" * len(contenders) + "|",
     ]
-    for contender in ("constant, again", *MARKS):
-        cells = []
-        for case in cases:
-            rows = results["cases"][case]
-            row, constant = rows.get(contender), rows["constant"]
-            cells.append(f"{row['ratio']:.2f} ({row['first_call_s'] / constant['first_call_s']:.2f})" if row else "")
-        lines.append(f"| {contender} | " + " | ".join(cells) + " |")
+    for case in cases:
+        rows, cells = results["cases"][case], [case.removeprefix("AdamW, ")]
+        for contender in contenders:
+            row, first = rows.get(contender), rows["constant"].get("first_call_s")
+            call = f" ({row['first_call_s'] / first:.2f})" if row and first else ""
+            cells.append(f"{row['ratio']:.2f}{call}" if row else "")
+        lines.append("| " + " | ".join(cells) + " |")
     facts, date = results["facts"], max(results["taken"][case]["date"] for case in cases)
     lines.append(f"\n{date}, {facts['cores']} cores of {facts['processor']}.")
     return "\n".join(lines)
