@@ -4,6 +4,7 @@ Called by `python -m lrops bench` and by the scripts in benchmarks/. It must not
 """
 
 import dataclasses
+import gc
 import math
 import statistics
 import time
@@ -77,6 +78,7 @@ class Step:
 
 def called(run, wait=lambda: None, **fields):
     """A `Step` of what traces and compiles when it is first called: that call is made and timed."""
+    gc.collect()  # else this call would pay, with a sixth of a second, for what others have left
     start = time.perf_counter()
     run()
     wait()
