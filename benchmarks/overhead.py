@@ -152,7 +152,7 @@ def fit(rounds, seconds, model):
         run()
         return benchmark.Step(run)
 
-    steps = benchmark.built(made, {name: rate for name, rate in benchmark.rates().items() if name in FEW})
+    steps = benchmark.built(made, benchmark.rates(FEW))
     rows = benchmark.figures(steps, rounds, seconds)
     for row in rows.values():
         row["us"] /= batches
@@ -181,8 +181,8 @@ def mirrored(rounds, seconds, replicas):
         run = tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients)))
         return benchmark.called(run, optimizer.iterations.numpy, optimizer=optimizer)
 
-    rates = benchmark.rates()
-    steps = benchmark.built(made, {name: rates[name] for name in FEW})
+    rates = benchmark.rates(FEW)
+    steps = benchmark.built(made, rates)
     steps["assigned by the host"] = assigned_by_the_host(made(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
@@ -201,8 +201,8 @@ def host(rounds, seconds):
     """A rate that Python assigns before each step, on one device."""
     from lrops import benchmark
 
-    rates = benchmark.rates()
-    steps = benchmark.built(benchmark.training_step, {name: rates[name] for name in ("constant", "lrops")})
+    rates = benchmark.rates(["constant", "lrops"])
+    steps = benchmark.built(benchmark.training_step, rates)
     steps["assigned by the host"] = assigned_by_the_host(benchmark.training_step(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
 
@@ -216,7 +216,6 @@ def legacy(rounds, seconds):
 
     from lrops import benchmark
 
-    ours = benchmark.rates()
     cosine = tf_keras.optimizers.schedules.CosineDecay
     arguments = {"decay_steps": benchmark.TOTAL - benchmark.WARMUP, "alpha": benchmark.ALPHA}
     # The file alone: its package imports thirty others.
@@ -227,7 +226,7 @@ def legacy(rounds, seconds):
     garden = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(garden)
     after = garden.CosineDecayWithOffset(offset=benchmark.WARMUP, initial_learning_rate=benchmark.PEAK, **arguments)
-    rates = {name: ours[name] for name in ("constant", "constant, again", "lrops")} | {
+    rates = benchmark.rates(["constant", "constant, again", "lrops"]) | {
         "tf_keras CosineDecay, warmup": cosine(
             0.0, warmup_target=benchmark.PEAK, warmup_steps=benchmark.WARMUP, **arguments
         ),

@@ -42,8 +42,9 @@ def readme_figures(results):
     ]
     for case in cases:
         rows, cells = results["cases"][case], [case.removeprefix("AdamW, ")]
+        first = rows["constant"].get("first_call_s")
         for contender in contenders:
-            row, first = rows.get(contender), rows["constant"].get("first_call_s")
+            row = rows.get(contender)
             call = f" ({row['first_call_s'] / first:.2f})" if row and first else ""
             cells.append(f"{row['ratio']:.2f}{call}" if row else "")
         lines.append("| " + " | ".join(cells) + " |")

@@ -50,9 +50,12 @@ class Joined(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def rates():
-    """Every contender: name -> what an optimizer takes as `learning_rate`. "constant, again" shows the noise."""
-    return {
+def rates(names=None):
+    """The contenders, or those of `names`: name -> what an optimizer takes as `learning_rate`.
+
+    "constant, again" shows the noise.
+    """
+    contenders = {
         "constant": PEAK,
         "constant, again": PEAK,
         "lrops": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
@@ -62,6 +65,7 @@ def rates():
         "Keras PolynomialDecay + CosineDecay": Joined(),
         "hand-written, tf.where": HandWritten(),
     }
+    return {name: contenders[name] for name in names or contenders}
 
 
 @dataclasses.dataclass
@@ -184,9 +188,7 @@ def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0
         rounds, seconds: As of `alternate`.
         names: Of the contenders, if not all.
     """
-    contenders = rates()
-    contenders = {name: contenders[name] for name in names or contenders}
-    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), contenders)
+    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates(names))
     return figures(steps, rounds, seconds)
 
 
