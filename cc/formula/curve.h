@@ -143,7 +143,7 @@ template <typename Bits, class Curve>
   }
 }
 
-#if defined(__x86_64__) && !defined(__clang__)
+#if defined(__x86_64__) && __GNUC__ >= 11  // older ones know no "lzcnt"; clang says that it is GCC 4
 // The same loop for processors that multiply and shift without touching flags (since 2013): a quarter less time.
 template <typename Bits, class Curve>
 [[gnu::target("bmi,bmi2,lzcnt"), gnu::flatten]] void FillSince2013(const Curve& curve, const Format& format,
@@ -155,7 +155,7 @@ template <typename Bits, class Curve>
 
 template <typename Bits, class Curve>
 void Fill(const Curve& curve, const Format& format, const std::int64_t* step, std::int64_t count, void* out) {
-#if defined(__x86_64__) && !defined(__clang__)
+#if defined(__x86_64__) && __GNUC__ >= 11
   if (__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt")) {
     return FillSince2013<Bits>(curve, format, step, count, out);
   }

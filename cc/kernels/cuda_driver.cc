@@ -126,7 +126,7 @@ std::string GetKernels(const Driver& driver, std::array<void*, kKernels>* kernel
 // Launches a kernel; returns what failed, or an empty string. `curve` is the kernel's.
 std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
                    std::int64_t count, void* out, void* stream) {
-  static const Driver driver;
+  static const Driver& driver = *new Driver;  // never destroyed: a thread may launch while the process ends
   if (!driver.error().empty()) return driver.error();
 
   // A kernel belongs to a context, and so does a stream: the stream's is the right one, whatever is current here.

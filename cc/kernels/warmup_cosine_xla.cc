@@ -84,13 +84,6 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
 }
 
-}  // namespace
-}  // namespace lrops
-
-// The formula's templates find the functions above by argument lookup, when they are instantiated below.
-namespace lrops {
-namespace {
-
 // The scalar itself, as the lesser of two: what XLA fuses into no consumer. It would copy the evaluation into every
 // fusion that uses the rate, one or more for each variable of an optimizer: 10 times the instructions for AdamW,
 // and 1.5 times the time to compile. An OptimizationBarrier is taken away before XLA fuses.

@@ -95,7 +95,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       },
       py::kw_only(), py::arg("warmup_steps"), py::arg("first_decay_steps"), py::arg("t_mul"), py::arg("at_most"),
       "The first step of each cycle of lrops.WarmupCosineRestarts, counted from its start_step, and the end of the\n"
-      "last: of no more than `at_most` cycles, nor more than 64. Raises ValueError where an argument breaks a rule.");
+      "last: of no more than `at_most` cycles, nor more than 65. Raises ValueError where an argument breaks a rule.");
   py::dict build_info;
   build_info["version"] = LROPS_VERSION;
   build_info["commit"] = LROPS_COMMIT;
