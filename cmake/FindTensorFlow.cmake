@@ -9,7 +9,7 @@ sys.path[:0] = sys.argv[1:]
 names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "tensorflow-gpu")
 found = {}
 for d in importlib.metadata.distributions():
-    found.setdefault(d.metadata["Name"].lower().replace("_", "-"), (d.locate_file("tensorflow"), d.version))
+    found.setdefault((d.metadata["Name"] or "").lower().replace("_", "-"), (d.locate_file("tensorflow"), d.version))
 spec = importlib.util.find_spec("tensorflow")
 folder = spec and spec.submodule_search_locations[0]
 versions = [found[name] for name in names if name in found]
@@ -26,7 +26,9 @@ string(REPLACE "\n" ";" _tensorflow "${_tensorflow}")
 list(LENGTH _tensorflow _tensorflow_lines)
 if(NOT _tensorflow_result EQUAL 0 OR NOT _tensorflow_lines EQUAL 2)
   if(LROPS_TENSORFLOW)
-    set(_tensorflow_pin "==${LROPS_TENSORFLOW}.*")
+    list(GET LROPS_TENSORFLOW -1 _tensorflow_pin)
+    string(PREPEND _tensorflow_pin "==")
+    string(APPEND _tensorflow_pin ".*")
   endif()
   message(FATAL_ERROR "lrops is built against TensorFlow, and ${Python_EXECUTABLE} has none: "
                       "run `pip install tensorflow-cpu${_tensorflow_pin}` there, or build with pip's isolation.")
@@ -42,8 +44,7 @@ find_package_handle_standard_args(TensorFlow REQUIRED_VARS _tensorflow_dir VERSI
 
 add_library(TensorFlow::framework SHARED IMPORTED)
 set_target_properties(TensorFlow::framework PROPERTIES
-  IMPORTED_LOCATION "${_tensorflow_dir}/libtensorflow_framework.so.2"
-  IMPORTED_NO_SONAME FALSE)
+  IMPORTED_LOCATION "${_tensorflow_dir}/libtensorflow_framework.so.2")
 target_include_directories(TensorFlow::framework SYSTEM INTERFACE "${_tensorflow_dir}/include")
 target_compile_definitions(TensorFlow::framework INTERFACE _GLIBCXX_USE_CXX11_ABI=1 EIGEN_MAX_ALIGN_BYTES=64)
 
@@ -56,6 +57,6 @@ target_link_libraries(TensorFlow::cc INTERFACE TensorFlow::framework)
 # What older minors lack, each said in the file itself. After TensorFlow's own headers, which win where they are there.
 if(TensorFlow_VERSION VERSION_LESS 2.20)
   foreach(target framework cc)
-    target_compile_options(TensorFlow::${target} INTERFACE "SHELL:-idirafter ${CMAKE_CURRENT_LIST_DIR}/older_tensorflow")
+    target_compile_options(TensorFlow::${target} INTERFACE "SHELL:-idirafter \"${CMAKE_CURRENT_LIST_DIR}/older_tensorflow\"")
   endforeach()
 endif()

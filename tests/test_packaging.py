@@ -1,13 +1,17 @@
-"""What the build files say twice is the same, and the sdist builds what is installed, in any folder, byte for byte.
+"""What the build files say twice is the same, CMake refuses with a cure, and the sdist builds what is installed.
 
 Whole wheels are compared by `make reproducible` and tried by `make matrix`. It must not know what the files hold.
 """
 
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -34,6 +38,62 @@ def test_the_changelog_has_the_version():
     assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
+def configure(sources, build, *options):
+    """What CMake says of these sources, on one line."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where cmake and ninja are
+    command = [shutil.which("cmake", path=path), "-G", "Ninja", "-S", sources, "-B", build, *options]
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, encoding="utf-8", timeout=300)
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def unpack(folder, version):
+    """Something that CMake takes for TensorFlow's wheel, unpacked; returns CMake's option for it."""
+    (folder / "tensorflow").mkdir(parents=True)
+    (folder / "tensorflow/__init__.py").touch()
+    for name, lines in {"tensorflow_cpu": f"Name: tensorflow_cpu\nVersion: {version}\n", "broken": ""}.items():
+        (folder / f"{name}-{version}.dist-info").mkdir()
+        (folder / f"{name}-{version}.dist-info/METADATA").write_text(lines)
+    return f"-DTensorFlow_ROOT={folder}"
+
+
+MANY = "-DLROPS_TENSORFLOW=2.8;2.9"
+
+
+def test_cmake_asks_for_a_tensorflow(tmp_path):
+    python = tmp_path / "environment/bin/python"
+    venv.create(python.parent.parent)
+    said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={python}", MANY)
+    assert f"{python} has none: run `pip install tensorflow-cpu==2.9.*` there" in said
+
+
+def test_cmake_refuses_another_tensorflow(tmp_path):
+    option = unpack(tmp_path / "unpacked", "2.7.1")
+    said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}", MANY, option)
+    assert "tried with TensorFlow 2.8, 2.9;" in said and " has 2.7.1: run `pip install tensorflow-cpu==2.9.*`," in said
+
+
+def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
+    sources, build = tmp_path / "the sources", tmp_path / "build"
+    for name in ("cmake", "cc"):
+        shutil.copytree(ROOT / name, sources / name)
+    shutil.copy(ROOT / "CMakeLists.txt", sources)
+    older = unpack(tmp_path / "unpacked", "2.18.1")  # which lacks some headers
+    said = configure(
+        sources,
+        build,
+        f"-DPython_EXECUTABLE={sys.executable}",
+        older,
+        "-DLROPS_MODULE=OFF",
+        "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
+    )
+    commands = json.loads((build / "compile_commands.json").read_text("utf-8"))
+    assert {Path(command["file"]).stem for command in commands} >= {"warmup_cosine_cpu", "warmup_cosine_xla"}, said
+    for command in commands:
+        arguments = shlex.split(command["command"])
+        folder = Path(arguments[arguments.index("-idirafter") + 1])
+        assert folder.samefile(sources / "cmake/older_tensorflow")
+
+
 def build(folder, *command):
     result = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, encoding="utf-8", timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -48,6 +108,9 @@ def test_the_sdist_builds_what_is_installed(tmp_path, monkeypatch):
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
     sources = folder / archive.name.removesuffix(".tar.gz")
+    if (ROOT / ".git").exists():
+        tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, encoding="utf-8").split("\0")
+        assert [path for path in tracked if not path.startswith(".") and not (sources / path).exists()] == []
     (sources / "COMMIT").write_text(lrops.build_info["commit"])  # a later one may have changed none of the sources
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # where ninja is
