@@ -40,6 +40,16 @@ def build(sanitizers, output, *arguments):
     return output
 
 
+def run(*command, **options):
+    """Runs what was built. The libraries of GCC 12 and older fear a kernel that scatters memory over 2^32 places."""
+    orderly = ["setarch", "-R"] if shutil.which("setarch") and not subprocess.call(["setarch", "-R", "true"]) else []
+    done = subprocess.run([*orderly, *command], capture_output=True, encoding="utf-8", timeout=300, **options)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("the sanitizer knows no memory as scattered as on this machine, and setarch -R is refused")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
 def module():
     """What a compiler needs to make the Python module."""
     pybind11 = pytest.importorskip("pybind11")
@@ -52,9 +62,7 @@ def test_clean(tmp_path, sanitizers):
     source = ROOT / "tests/native/stress.cc"
     program = build(sanitizers, tmp_path / "stress", "-Wall", "-Wextra", "-Werror", source)
     count, _ = SANITIZERS[sanitizers]
-    run = subprocess.run([program, str(count)], capture_output=True, encoding="utf-8", timeout=300)
-    assert run.returncode == 0 and not run.stderr, run.stderr
-    assert int(run.stdout) > 1000  # rates, of curves that the rules took
+    assert int(run(program, str(count))) > 1000  # rates, of curves that the rules took
 
 
 # Good and bad calls, in an order of its own in each thread; and what one thread gave, another has to give.
@@ -123,7 +131,4 @@ def test_the_python_module(tmp_path, sanitizers):
         "PYTHONMALLOC": "malloc",  # so that each object is an allocation of its own
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
     }
-    command = [sys.executable, "-c", CALLS]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=300)
-    assert run.returncode == 0 and not run.stderr, run.stderr
-    assert int(run.stdout) > 100  # rates, and not refusals
+    assert int(run(sys.executable, "-c", CALLS, cwd=tmp_path, env=environment)) > 100  # rates, and not refusals

@@ -68,8 +68,8 @@ thread_local std::vector<Context*> current;
 // Logs a call and returns the error that the test wants of it.
 template <class... Values>
 int Enter(const char* call, const char* format, Values... values) {
-  char text[256];
-  std::snprintf(text, sizeof text, format, values...);
+  char text[256] = "";
+  if constexpr (sizeof...(values) > 0) std::snprintf(text, sizeof text, format, values...);
   const std::lock_guard<std::mutex> lock(mutex);
   log += std::string(call) + text + "\n";
   return failing_call == call ? failing_code : 0;
