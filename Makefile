@@ -1,4 +1,5 @@
-# The commands of the project. `make demo` and `make test` need Python 3.10-3.13 and a C++17 compiler, nothing else.
+# The commands of the project. `make demo` and `make test` need Python 3.10-3.13 with its headers and venv, and a C++17
+# compiler, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -7,6 +8,7 @@ MINORS = $(shell $(PYTHON) cmake/pyproject.py minors)
 VERSION = $(shell $(PYTHON) cmake/pyproject.py version)
 PYBIND11 = $(shell $(PYTHON) cmake/pyproject.py pybind11)
 TENSORFLOW = $(lastword $(MINORS))
+ENDS = $(firstword $(MINORS)) $(TENSORFLOW)
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 FACTS = $(foreach fact,VERSION COMMIT TENSORFLOW_VERSION COMPILER CUDA,-DLROPS_$(fact)='""')  # that CMake gives
 
@@ -58,21 +60,19 @@ wheels:  ## dist/: a wheel for each Python found, each with every TensorFlow of 
 	$(PYTHON) cmake/wheels.py
 
 reproducible:  ## builds one wheel twice, in two folders and without ccache, and compares
-	$(PYTHON) cmake/wheels.py --twice --python 3.11 --tensorflow $(TENSORFLOW)
+	$(PYTHON) cmake/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
 
 matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
 	$(PYTHON) tests/matrix.py $(MATRIX_ARGS)
 
-# For CI, which has no time for all: the wheel of this Python with the first and the last TensorFlow, beside each.
-ENDS = $(firstword $(MINORS)) $(lastword $(MINORS))
-ends:
+ends:  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
 	$(PYTHON) cmake/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
 	$(PYTHON) tests/matrix.py --wheels build/ends --rows $(ENDS:%=$(THIS):%:tensorflow-cpu) \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
 
 release:  ## everything up to the upload: see docs/releasing.md
 	test -z "$$(git status --porcelain)"  # a wheel must be of a commit
-	grep -q '^## $(VERSION) ' CHANGELOG.md
+	grep -E '^## $(VERSION) [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md  # with its date
 	$(MAKE) lint test
 	rm -rf dist
 	$(MAKE) wheels reproducible matrix MATRIX_ARGS='--page build/compatibility.md'
@@ -81,7 +81,7 @@ release:  ## everything up to the upload: see docs/releasing.md
 
 # The package is built and installed anew where a file of it has changed. Commands run from inside $(VENV), so that
 # the installed package is what they import, and not the folder of the same name here.
-SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py)
+SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py*)
 $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet '.[cpu,test]'
 	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow

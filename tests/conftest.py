@@ -32,7 +32,7 @@ TOLERANCE_ULP = {
     "float16": 0.5 + 1e-9,
     "bfloat16": 0.5 + 1e-9,
     "float32": 0.5 + 1e-9,
-    "float64": 0.51,
+    "float64": 0.5 + 2**-6,
 }
 
 
