@@ -40,37 +40,43 @@ def evaluated_once(evaluate, variable, attributes):
     Args:
         evaluate: What adds operations to the graph and returns a tensor: a function of the variable's value and of
             the attributes alone.
-        variable: An int64 `tf.Variable`.
+        variable: An int64 `tf.Variable`, or a tensor, whose evaluations stay apart.
         attributes: Keyword arguments, a dict that stays as it is and is the same object for the same evaluation.
     """
     graph = tf.compat.v1.get_default_graph()
-    # A graph for a session has no order of its own; and one that the user gives, by `tf.control_dependencies`, may be
-    # an order after something that is made already: a write by Python, say.
-    if not graph.building_function or graph._current_control_dependencies():
+    try:
+        handle = variable.handle  # of this replica, under a distribution strategy
+    except (AttributeError, ValueError):  # a tensor; a variable of several replicas, read outside of them
+        handle = None
+    # A graph for a session has no order of its own; one that the user gives, by `tf.control_dependencies`, may be an
+    # order after something that is made already: a write by Python, say. What is made inside a control flow context, as
+    # XLA's, may not be used outside.
+    ordered = graph.building_function and not graph._current_control_dependencies()
+    if handle is None or not ordered or graph._get_control_flow_context():
         return evaluate(variable, **attributes)
     evaluations = getattr(graph, "_lrops_evaluations", None)
     if evaluations is None:
         # On the graph, since its tensors are of no use to another and must not keep it alive.
         evaluations = graph._lrops_evaluations = _Evaluations()
     evaluations.look_at_new_operations(graph)
-    key = variable.handle, attributes  # the handle of this replica, under a distribution strategy
-    result = evaluations.get(*key)
+    result = evaluations.get(handle, attributes)
     if result is None:
         result = evaluate(variable, **attributes)
-        evaluations.put(result, *key)
+        evaluations.put(result, handle, attributes)
     return result
 
 
 def _may_write_int64(operation):
     """Whether an operation can write an int64 variable. Its handle may have any name, so the dtype has to tell."""
-    if operation.type == "ReadVariableOp" or all(tensor.dtype != tf.resource for tensor in operation.inputs):
+    # A variant may be a dataset, whose functions hold variables.
+    if operation.type == "ReadVariableOp" or all(
+        tensor.dtype not in (tf.resource, tf.variant) for tensor in operation.inputs
+    ):
         return False
-    return _dtype_of_variable(operation) in (None, tf.int64)
-
-
-def _dtype_of_variable(operation):
-    for name in ("dtype", "T"):  # AssignVariableOp and its like; ResourceApplyAdam and its like
-        if any(attribute.name == name for attribute in operation.op_def.attr):
-            dtype = operation.get_attr(name)
-            return dtype if isinstance(dtype, tf.DType) else None
-    return None
+    # AssignVariableOp and its like have a `dtype`, ResourceApplyAdam and its like a `T`: the variable's. That of others
+    # may be of something else, as of the numbers that StatefulUniform draws.
+    if operation.type.startswith(("Assign", "Resource")):
+        for name in ("dtype", "T"):
+            if any(attribute.name == name for attribute in operation.op_def.attr):
+                return operation.get_attr(name) == tf.int64
+    return True

@@ -30,9 +30,7 @@ def _at_a_step(op):
     """
 
     def evaluate(step, attributes):
-        if tf.executing_eagerly() or not hasattr(step, "handle"):
-            return op(step, **attributes)
-        return evaluated_once(op, step, attributes)
+        return op(step, **attributes) if tf.executing_eagerly() else evaluated_once(op, step, attributes)
 
     return evaluate
 

@@ -67,6 +67,58 @@ def test_a_write_in_between_is_seen(writer):
     assert evaluations(function) >= 2
 
 
+def loop_over(dataset):
+    for _ in dataset:  # AutoGraph makes it a reduction
+        pass
+
+
+CONSUMERS = {
+    "reduce": lambda dataset: dataset.reduce(tf.constant(0, tf.int64), lambda total, _: total),
+    "get_single_element": lambda dataset: dataset.get_single_element(),
+    "loop": loop_over,
+}
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_a_dataset_that_writes_is_seen(consumer):
+    """The operation that writes has no variable among its inputs, but a dataset that was made before."""
+    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+
+    @tf.function
+    def function():
+        dataset = tf.data.Dataset.range(1, 2).map(lambda one: one + 0 * variable.assign_add(1))
+        before = schedule(variable)
+        CONSUMERS[consumer](dataset)
+        return before, schedule(variable)
+
+    np.testing.assert_array_equal(function(), RATES[[3, 4]])
+
+
+def test_a_generator_whose_numbers_are_not_its_state():
+    generator = tf.random.Generator.from_seed(1, alg="philox")
+    schedule = schedule_of(Curve(initial_learning_rate=1.0, warmup_steps=2**40, total_steps=2**60))
+
+    @tf.function
+    def function():
+        before = schedule(generator.state)
+        generator.normal([2])
+        return before, schedule(generator.state)
+
+    before, after = function()
+    assert before[0] < after[0]
+
+
+def test_what_is_made_inside_an_xla_context_is_not_used_outside():
+    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+
+    @tf.function
+    def function():
+        return tf.xla.experimental.compile(lambda: 1 * schedule(variable)), schedule(variable)
+
+    (inside,), outside = function()
+    assert inside == outside == RATES[3]
+
+
 def test_an_order_that_the_user_gives_is_kept():
     variable, schedule = KINDS["tf"](), schedule_of(CURVE)
 
@@ -220,6 +272,14 @@ for count in range(3):
     before, after = step()
     assert [float(rate) for rate in before] == [float(schedule(count))] * 2, before
     assert [float(rate) for rate in after] == [float(schedule(count + 1))] * 2, after
+with strategy.scope():
+    @tf.function
+    def step_and_rate():
+        strategy.run(lambda: optimizer.apply([tf.ones([])] * 5))
+        return optimizer.learning_rate  # of the next step, read where there is no replica
+
+for count in range(3, 6):
+    assert float(step_and_rate()) == float(schedule(count + 1))
 ops = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "Lrops>WarmupCosineDecay"]
 print(sorted(op.device[-5:] for op in ops))
 """
