@@ -48,7 +48,9 @@ def _under(value):
     """What is under a `keras.Variable`, the one that has a name for its dtype; anything else as it is."""
     if not isinstance(value.dtype, str):
         return value
-    under = value.value
+    under = getattr(value, "value", None)
+    if under is None:
+        raise TypeError(f"step must be a number, an array, a tensor or a variable. Received: {value!r}")
     module = type(under).__module__
     if module.startswith(("jax", "torch")):
         raise TypeError(
@@ -56,6 +58,23 @@ def _under(value):
             f"Received: a keras.Variable over a {type(under).__name__} of {module.split('.')[0]}"
         )
     return under
+
+
+def _integers(step):
+    """`step` where it is of an integer dtype that int64 holds; a Python number, or a list of them, as an array."""
+    if getattr(step, "dtype", None) is None:
+        array = np.asarray(step)
+        wide = array.dtype == np.uint64 and array.max() >= 2**63
+        if wide or array.dtype == object and all(type(value) is int for value in array.flat):
+            raise ValueError(f"step must fit in int64. Received: step={step}")
+        step = array
+    name = dtype_name(step)
+    if name not in ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32"):
+        raise TypeError(
+            "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it "
+            f"yourself, tf.cast(step, tf.int64), if that is what you mean. Received: step of dtype {name}"
+        )
+    return step
 
 
 def as_step(step):
@@ -75,21 +94,17 @@ def as_step(step):
     dtype = getattr(step, "dtype", None)
     if dtype is _INT64:
         return step
-    if dtype is None:  # a Python number or a list of them
-        array = np.asarray(step)
-        if array.dtype == object and all(type(value) is int for value in array.flat):
-            raise ValueError(f"step must fit in int64. Received: step={step}")
-        step = array
-    name = dtype_name(step)
-    if name == "int64":
-        # Not every keras.Variable is a tf.Tensor to the op's fast path; what is under it is.
-        return _under(step)
-    if name not in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
-        raise TypeError(
-            "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it "
-            f"yourself, tf.cast(step, tf.int64), if that is what you mean. Received: step of dtype {name}"
-        )
-    return tf.cast(_under(step), tf.int64)
+    if dtype != "int64":
+        step = _integers(step)
+        if dtype_name(step) != "int64":
+            return tf.cast(_under(step), tf.int64)
+    # Not every keras.Variable is a tf.Tensor to the op's fast path; what is under it is.
+    return _under(step)
+
+
+def as_step_on_host(step):
+    """`as_step`, as a NumPy array."""
+    return np.asarray(_integers(step)).astype(np.int64)
 
 
 def scaled(rate, peak, dtype):

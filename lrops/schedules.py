@@ -6,6 +6,7 @@ hyper-parameters, which stand beside it: it only sees to it that each argument i
 
 import numbers
 import os
+import re
 import warnings
 from typing import Any, TypeVar
 
@@ -24,7 +25,10 @@ _NO_WARMUP = (
 
 def _real(name, value):
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} must be finite. Received: {name}={value}") from None
     raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
 
 
@@ -41,10 +45,12 @@ def _integer(name, value):
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         if -(2**63) <= value < 2**63:
             return int(value)
-        raise ValueError(f"{name} must be at most 2^62. Received: {name}={value}")
+        raise ValueError(f"{name} must be {'at most ' if value > 0 else 'at least -'}2^62. Received: {name}={value}")
     message = f"{name} counts steps and must be an integer. Received: {name}={value!r}"
     if isinstance(value, float) and value.is_integer():
         message += f". Write {int(value)}"
+    elif hasattr(value, "numpy"):
+        message += ". Write int(...) around it"
     raise TypeError(message)
 
 
@@ -56,9 +62,14 @@ def _dtype_name(name, value):
 
 
 def _name(name, value):
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", value):  # TensorFlow's rule
+        raise ValueError(
+            f"{name} must begin with a letter, a digit or a dot, and go on with them or any of _ - / \\ >. "
+            f"Received: {name}={value!r}"
+        )
+    return value
 
 
 def _number_of(name, value):
@@ -121,9 +132,9 @@ class Schedule(_Base):
 
     def __init__(self, **arguments: Any) -> None:
         _adopt_keras()
-        self._arguments = tuple(arguments)
         for name, value in arguments.items():
             setattr(self, name, _TYPES[name](name, value))
+        self._arguments = tuple(arguments)
         evaluated = self.get_config()
         del evaluated["name"]
         self._host(np.zeros(0, np.int64), **evaluated)  # refuses what breaks a rule
@@ -137,12 +148,22 @@ class Schedule(_Base):
         self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
         self._attributes["name"] = self.name
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses another value for an argument: what has been traced would keep the old one."""
+        if name in self.__dict__.get("_arguments", ()):
+            raise AttributeError(
+                f"{name} cannot be assigned, since what has been traced keeps the old one: make a new "
+                f"{type(self).__name__} and compile anew; for a peak that changes while training, give "
+                f"initial_learning_rate a tf.Variable and assign to that. Received: {name}={value!r}"
+            )
+        super().__setattr__(name, value)
+
     def __call__(self, step: Any = None) -> Any:
         """The learning rate at `step`.
 
         Args:
             step: Optimizer steps: a Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of
-                an integer dtype and any shape. Any int64 is good.
+                any integer dtype but uint64, of any shape. Any int64 is good.
 
         Returns:
             A tensor of `dtype` and of the shape of `step`.
@@ -169,16 +190,16 @@ class Schedule(_Base):
         0.0005000000237487257
 
         Args:
-            step: Optimizer steps, an int or an array of integers of any shape.
+            step: As in `__call__`.
 
         Returns:
             A NumPy array of `dtype` and of the shape of `step`, with the bits that `__call__` gives.
 
         Raises:
-            TypeError: `step` is not of an integer dtype.
+            TypeError: `step` is not of an integer dtype, or wider than int64.
+            ValueError: a Python int does not fit in int64.
         """
-        steps = np.asarray(step).astype(np.int64, casting="safe")
-        rate = self._host(steps, **self._evaluated)
+        rate = self._host(ops.as_step_on_host(step), **self._evaluated)
         return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
@@ -202,9 +223,19 @@ class Schedule(_Base):
         return plotting.plot(self, path=path, ax=ax, log=log)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number."""
-        config = {name: getattr(self, name) for name in self._arguments}
-        return config | {"initial_learning_rate": ops.value_on_host(self.initial_learning_rate)}
+        """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number.
+
+        Warns where the variable has come to hold what no schedule can be made from, as 0.
+        """
+        peak = ops.value_on_host(self.initial_learning_rate)
+        if hasattr(self, "_attributes") and not 0 < peak < float("inf"):
+            warnings.warn(
+                "initial_learning_rate must be a finite number above 0 where a schedule is made, and its variable now "
+                f"holds {peak}: a model that is saved so loads with compile=False only. Assign another number first.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return {name: getattr(self, name) for name in self._arguments} | {"initial_learning_rate": peak}
 
     @classmethod
     def from_config(cls: type[_S], config: dict[str, Any]) -> _S:

@@ -4,9 +4,11 @@ Python arguments raise in the constructor; attributes of a hand-made graph fail 
 where a rule is written.
 """
 
+import copy
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -42,6 +44,12 @@ WRONG_VALUES = [
     ({"warmup_start": -np.inf}, "warmup_start.*warmup_start=-inf"),
     ({"dtype": "int32"}, "dtype must be 'float16', 'bfloat16', 'float32' or 'float64'.*'int32'"),
     ({"dtype": ""}, "dtype must be"),
+    ({"initial_learning_rate": 10**400}, "initial_learning_rate must be finite.*=1000"),
+    ({"total_steps": -(2**70)}, "total_steps must be at least -2\\^62.*total_steps=-1180591620717411303424"),
+    ({"name": "a b"}, "name must begin with a letter.*name='a b'"),
+    ({"name": "lr:0"}, "name must begin with a letter.*name='lr:0'"),
+    ({"name": "_x"}, "name must begin with a letter.*name='_x'"),
+    ({"name": ""}, "name must begin with a letter.*name=''"),
 ]
 WRONG_TYPES = [
     ({"initial_learning_rate": "1e-3"}, "initial_learning_rate must be a number.*'1e-3'"),
@@ -56,6 +64,10 @@ WRONG_TYPES = [
     ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
     ({"alpha": 1j}, "alpha must be a number"),
     ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
+    (
+        {"total_steps": tf.constant(100)},
+        "total_steps counts steps and must be an integer.*Write int\\(...\\) around it",
+    ),
     ({"name": None}, "name must be a string.*None"),
 ]
 
@@ -79,20 +91,43 @@ def test_numpy_numbers_are_numbers():
     assert config["warmup_steps"] == 10 and config["alpha"] == 0.5
 
 
+CALLS = pytest.mark.parametrize("call", ["__call__", "on_host"])
+
+
+@CALLS
 @pytest.mark.parametrize(
     "step",
-    [5.0, [5.0], np.float32(5), np.array([1.5]), tf.constant(5.0), tf.Variable(5.0), True, np.bool_(True), "5"],
+    [5.0, [5.0], np.float32(5), np.array([1.5]), tf.constant(5.0), tf.Variable(5.0), True, np.bool_(True), "5", None],
     ids=repr,
 )
-def test_a_step_that_is_no_integer_is_a_type_error(step):
-    with pytest.raises(TypeError, match="step must be of an integer dtype.*cast it yourself"):
-        lrops.WarmupCosineDecay(**GOOD)(step)
+def test_a_step_that_is_no_integer_is_a_type_error(step, call):
+    message = (
+        "called without a step" if step is None and call == "__call__" else "step must be of an integer dtype.*cast"
+    )
+    with pytest.raises(TypeError, match=message):
+        getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
 
 
-@pytest.mark.parametrize("step", [2**63, -(2**63) - 1, [2**64, 1]])
-def test_a_step_beyond_int64_is_refused(step):
-    with pytest.raises((TypeError, ValueError), match="int64"):
-        lrops.WarmupCosineDecay(**GOOD)(step)
+@CALLS
+@pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 10**30, [2**64, 1]])
+def test_a_step_beyond_int64_is_refused(step, call):
+    with pytest.raises(ValueError, match="step must fit in int64"):
+        getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
+
+
+@CALLS
+def test_a_step_without_a_number_is_refused(call):
+    with pytest.raises((TypeError, ValueError), match="KerasTensor"):
+        getattr(lrops.WarmupCosineDecay(**GOOD), call)(keras.Input((), dtype="int64"))
+
+
+def test_an_argument_cannot_be_assigned():
+    schedule = lrops.WarmupCosineDecay(**GOOD)
+    for name, value in schedule.get_config().items():
+        with pytest.raises(AttributeError, match=f"{name} cannot be assigned.*make a new.*tf.Variable.*{name}="):
+            setattr(schedule, name, value)
+    schedule.mine = 1  # as a subclass may
+    assert copy.deepcopy(schedule).get_config() == schedule.get_config()
 
 
 def test_no_warmup_warns_once(monkeypatch):
