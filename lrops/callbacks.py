@@ -63,7 +63,7 @@ class LearningRateLogger(_Callback):
     one warning says so. Workers of a multi-worker run need a file each.
 
     Raises:
-        TypeError: `every` is not an integer.
+        TypeError: `every` is not an integer, or `log_dir` or `csv` no path.
         ValueError: `every` is below 1; or, when training begins, `csv` is a file of something else, or the model has no
             optimizer.
         RuntimeError: with `verify`, the rate does not move although it should, which is one of two things. (1) When an
@@ -88,8 +88,8 @@ class LearningRateLogger(_Callback):
     ) -> None:
         _adopt_keras()
         self.every = as_count("every", every)
-        self.log_dir = log_dir
-        self.csv = csv
+        self.log_dir = _as_path("log_dir", log_dir)
+        self.csv = _as_path("csv", csv)
         self.verify = verify
         self._files: list[Any] | None = None
         self._lines: list[tuple[int, Any]] = []
@@ -128,8 +128,11 @@ class LearningRateLogger(_Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras, and once more where the data ends than `on_train_batch_end`."""
+        if self._ended < 0:  # the first one: not batch 0 where tf_keras resumes in the middle of an epoch
+            self._first -= batch
+            self._begun = batch
         step, length = self._first + batch, self._ended - self._begun + 1
-        if batch == 0 or (step - 1) // self.every < (step + length - 1) // self.every:
+        if self._ended < 0 or (step - 1) // self.every < (step + length - 1) // self.every:
             self._rate.read()
         self._next = batch
 
@@ -211,6 +214,13 @@ def _adopt_keras():
     adopt(LearningRateLogger, "callbacks.Callback")
 
 
+def _as_path(name, value):
+    try:
+        return None if value is None else os.fspath(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path or None. Received: {name}={value!r}") from None
+
+
 def _updates(optimizer):
     """The number that `optimizer` gives a schedule."""
     # With gradient accumulation `iterations` is this number divided, and what is divided has no public name.
@@ -221,14 +231,20 @@ def _updates(optimizer):
 def _check_traced(train_function, source):
     """Refuses a schedule that was set after the one that `train_function` has compiled in."""
     traced = _TRACED.setdefault(train_function, source)
-    if traced is not source and not (
-        type(traced) is type(source) and hasattr(source, "get_config") and traced.get_config() == source.get_config()
-    ):
+    if traced is not source and not _alike(traced, source):
         raise RuntimeError(
             "the learning rate of the optimizer was replaced after its model was first trained, and training goes on "
             "with the old one, which is compiled into the training function: call model.compile(...) again, or "
             f"model.make_train_function(force=True). Received: {source!r} after {traced!r}"
         )
+
+
+def _alike(one, other):
+    """Whether two schedules are known to be the same."""
+    try:
+        return type(one) is type(other) and bool(one.get_config() == other.get_config())
+    except (AttributeError, NotImplementedError, TypeError, ValueError):  # no config, or one that == cannot compare
+        return False
 
 
 class _Rate:
@@ -266,7 +282,7 @@ class _Csv:
     HEADER = b"step,learning_rate\n"
 
     def __init__(self, path, first):
-        self.path = os.fspath(path)
+        self.path = path
         self._file = open(self.path, "a+b")  # noqa: SIM115  (open while training runs)
         kept = self._length_before(first)
         self._file.truncate(kept)
@@ -311,7 +327,7 @@ class _TensorBoard:
     _SCALAR = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"})
 
     def __init__(self, path):
-        self.path = os.fspath(path)
+        self.path = path
         self._writer = tf.summary.create_file_writer(self.path)
 
     def write(self, step, rate):

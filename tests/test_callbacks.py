@@ -316,12 +316,26 @@ def test_a_schedule_that_is_compiled_out_is_an_error():
     model.make_train_function(force=True)
     fit(model, LearningRateLogger(), epochs=1)
 
+    class NoConfig(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+    model.optimizer.learning_rate = NoConfig()
+    model.make_train_function(force=True)
+    fit(model, LearningRateLogger(), epochs=1)
+    model.optimizer.learning_rate = NoConfig()
+    with pytest.raises(RuntimeError, match="replaced after"):
+        fit(model, LearningRateLogger(), epochs=1)
+
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="every must be at least 1.*every=0"):
         LearningRateLogger(every=0)
     with pytest.raises(TypeError, match="every must be an integer.*every=1.5"):
         LearningRateLogger(every=1.5)
+    for name in ("csv", "log_dir"):
+        with pytest.raises(TypeError, match=f"{name} must be a path or None. Received: {name}=1"):
+            LearningRateLogger(**{name: 1})
     logger = LearningRateLogger()
     logger.set_model(keras.Sequential())
     with pytest.raises(ValueError, match="model.compile"):
@@ -345,10 +359,52 @@ assert np.loadtxt(sys.argv[1], delimiter=",", skiprows=1)[:, 0].tolist() == list
 """
 
 
-@pytest.mark.parametrize("imports", ["import tf_keras as keras, lrops", "import lrops, tf_keras as keras"])
-def test_tf_keras(imports, tmp_path):
+# It goes on in the middle of an epoch, where Keras 3 begins the epoch anew.
+TF_KERAS_RESUMES = """
+import sys
+import numpy as np
+import tf_keras as keras, lrops
+
+class Crash(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations.numpy() == 13:
+            raise KeyboardInterrupt
+
+folder, rows = sys.argv[1], np.ones((16, 1), "float32")
+schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
+for rate, name in ((schedule, "schedule"), (0.25, "constant")):
+    path = f"{folder}-{name}.csv"
+    for crash in ([Crash()], []):
+        model = keras.Sequential([keras.layers.Dense(1, input_shape=(1,))])
+        model.compile(keras.optimizers.SGD(rate), "mse")
+        backup = keras.callbacks.BackupAndRestore(f"{folder}-{name}", save_freq=5)
+        try:
+            callbacks = [backup, lrops.LearningRateLogger(csv=path), *crash]
+            history = model.fit(rows, rows, batch_size=1, epochs=2, verbose=0, callbacks=callbacks)
+        except KeyboardInterrupt:
+            assert crash
+    expected = schedule.on_host(range(32)) if rate is schedule else np.full(32, 0.25, "float32")
+    assert history.history["learning_rate"] == [expected[15], expected[31]], history.history
+    steps, rates = np.loadtxt(path, delimiter=",", skiprows=1).T
+    assert steps.tolist() == list(range(32)), steps
+    assert (rates.astype("float32") == expected).all(), rates
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(
+            TF_KERAS.replace("IMPORTS", f"import {order}")
+            for order in ("tf_keras as keras, lrops", "lrops, tf_keras as keras")
+        ),
+        TF_KERAS_RESUMES,
+    ],
+    ids=["before lrops", "after lrops", "resumes"],
+)
+def test_tf_keras(code, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", TF_KERAS.replace("IMPORTS", imports), str(tmp_path / "rates.csv")],
+        [sys.executable, "-c", code, str(tmp_path / "rates.csv")],
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         encoding="utf-8",
