@@ -81,16 +81,24 @@ def fit(model, options, callbacks, epochs, initial_epoch=0):
 
 
 def by_backup(options):
-    """`model.fit` with `keras.callbacks.BackupAndRestore`."""
-    backup = keras.callbacks.BackupAndRestore(options.folder / "backup")
+    """`model.fit` with `keras.callbacks.BackupAndRestore`.
+
+    Keras writes over the last backup, so it has to keep the one before too, for when it is killed while it writes.
+    """
+    backup = keras.callbacks.BackupAndRestore(options.folder / "backup", double_checkpoint=True)
     fit(one_weight(options), options, [backup], options.total_steps // options.every)
 
 
 def by_keras_file(options):
     """`model.fit` with the whole model, optimizer included, in a `.keras` file after every epoch."""
-    path = options.folder / "model.keras"
+    path, unfinished = options.folder / "model.keras", options.folder / "unfinished.keras"
     model = keras.saving.load_model(path) if path.exists() else one_weight(options)
-    save = keras.callbacks.ModelCheckpoint(path)
+
+    def write(epoch, logs):  # ModelCheckpoint writes over the last file: killed then, it leaves none
+        model.save(unfinished)
+        unfinished.replace(path)
+
+    save = keras.callbacks.LambdaCallback(on_epoch_end=write)
     done = int(model.optimizer.iterations.numpy()) // options.every
     fit(model, options, [save], options.total_steps // options.every, done)
 

@@ -20,10 +20,12 @@ from lrops import reference
 SCRIPT = Path(__file__).parents[2] / "examples" / "resume.py"
 TOTAL, EVERY = 1000, 100
 RATES = reference.warmup_cosine_decay(np.arange(TOTAL), 0.01, 20, TOTAL)
+# What is there only while a save is under way. A backup is not: Keras writes over the last one.
+WHILE_SAVING = {"checkpoint": "checkpoints/*temp*", "keras_file": "unfinished.keras"}
 
 
 def run(folder, way, until=None):
-    """Runs the script, to its end or to as many lines; then it is killed, with all of its threads, at once."""
+    """Runs the script, to its end or until `until()`; then it is killed, with all of its threads, at once."""
     command = [sys.executable, SCRIPT, way, "--folder", folder, "--total-steps", str(TOTAL), "--every", str(EVERY)]
     process = subprocess.Popen(
         list(map(str, command)),
@@ -36,9 +38,9 @@ def run(folder, way, until=None):
     try:
         end = time.monotonic() + 200
         while process.poll() is None and time.monotonic() < end:
-            if until and (folder / "rates.txt").exists() and (folder / "rates.txt").read_bytes().count(b"\n") >= until:
+            if until and until():
                 process.send_signal(signal.SIGKILL)
-            time.sleep(0.002)
+            time.sleep(0.001)
     finally:
         process.kill()
         errors = process.communicate()[1]
@@ -47,8 +49,17 @@ def run(folder, way, until=None):
 
 @pytest.mark.parametrize("way", ["checkpoint", "backup", "keras_file"])
 def test_the_rates_join(tmp_path, way):
-    run(tmp_path, way, until=333)
-    run(tmp_path, way, until=777)
+    def lines(count):
+        path = tmp_path / "rates.txt"
+        return lambda: path.exists() and path.read_bytes().count(b"\n") >= count
+
+    def saving():
+        return any(tmp_path.glob(WHILE_SAVING[way]))
+
+    run(tmp_path, way, until=lines(333))
+    if way in WHILE_SAVING:
+        run(tmp_path, way, until=saving)
+    run(tmp_path, way, until=lines(777))
     run(tmp_path, way)
     taken = collections.defaultdict(list)
     for step, rate in applied(tmp_path / "rates.txt"):
@@ -56,7 +67,7 @@ def test_the_rates_join(tmp_path, way):
     assert sorted(taken) == list(range(TOTAL))
     for step, rates in taken.items():
         assert set(rates) == {float(RATES[step])}, step
-    assert 2 <= max(map(len, taken.values())) <= 3  # steps after the last save were taken again
+    assert 2 <= max(map(len, taken.values())) <= 4  # steps after the last save were taken again
     assert sum(len(rates) > 1 for rates in taken.values()) <= 4 * EVERY
     if way != "checkpoint":
         lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
