@@ -89,10 +89,23 @@ def bench(parser, options):
     _loader.load_ops()  # before what imports TensorFlow: it says what is wrong
     from lrops import benchmark
 
+    if not isinstance(getattr(benchmark.keras.optimizers, options.optimizer, None), type):
+        parser.error(f"--optimizer must name a class of keras.optimizers. Received: {options.optimizer}")
     for mode in options.mode:
         print(f"\n{options.optimizer}, {options.variables} variables of {options.elements} numbers, {mode}\n")
         arguments = {name: getattr(options, name) for name in ("optimizer", "variables", "elements", "rounds")}
         print(benchmark.table(benchmark.compare(mode=mode, **arguments)))
+
+
+def _at_least(least):
+    """A type of argument: an int, not below `least`."""
+
+    def count(text):
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}. Received: {text}")
+        return int(text)
+
+    return count
 
 
 def main():
@@ -111,10 +124,10 @@ def main():
     parsers[plot].add_argument("--output", default="learning_rate.png", help="(%(default)s)")
     parsers[plot].add_argument("--log", action="store_true", help="the rate on a logarithmic axis")
     parsers[bench].add_argument("--optimizer", default="AdamW", help="of keras.optimizers (%(default)s)")
-    parsers[bench].add_argument("--variables", type=int, default=100, help="of the optimizer (%(default)s)")
-    parsers[bench].add_argument("--elements", type=int, default=256, help="of each variable (%(default)s)")
+    parsers[bench].add_argument("--variables", type=_at_least(1), default=100, help="of the optimizer (%(default)s)")
+    parsers[bench].add_argument("--elements", type=_at_least(1), default=256, help="of each variable (%(default)s)")
     parsers[bench].add_argument("--mode", nargs="+", choices=["eager", "graph", "xla"], default=["graph", "xla"])
-    parsers[bench].add_argument("--rounds", type=int, default=25, help="in which all take turns (%(default)s)")
+    parsers[bench].add_argument("--rounds", type=_at_least(2), default=25, help="in which all take turns (%(default)s)")
     options = parser.parse_args()
     if options.command is None:
         parser.print_help()
