@@ -15,10 +15,10 @@ FACTS = $(foreach fact,VERSION COMMIT TENSORFLOW_VERSION COMPILER CUDA,-DLROPS_$
 .PHONY: demo test lint format fuzz sanitize bench wheel wheels reproducible matrix ends release clean
 
 demo: $(VENV)/installed  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
-	cd $(VENV) && bin/python $(CURDIR)/examples/train_vit.py --output $(CURDIR)/demo/vit.png
+	cd $(VENV) && bin/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
 
 test: $(VENV)/installed  ## everything that can be tested without a GPU
-	cd $(VENV) && bin/python -m pytest -n 2 $(CURDIR)/tests -c $(CURDIR)/pyproject.toml $(PYTEST_ARGS)
+	cd $(VENV) && bin/python -m pytest -n 2 '$(CURDIR)/tests' -c '$(CURDIR)/pyproject.toml' $(PYTEST_ARGS)
 
 lint: $(VENV)/linters  ## style of Python and C++, and what can be said of it without running it
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -33,25 +33,24 @@ format: $(VENV)/linters
 
 SECONDS = 600
 fuzz: $(VENV)/installed  ## looks for SECONDS for an input that breaks the rules, the formula or the op
-	cd $(VENV) && LROPS_FUZZ_SECONDS=$(SECONDS) bin/python -m pytest -s -n 2 $(CURDIR)/tests/test_fuzz.py \
-	  -c $(CURDIR)/pyproject.toml
+	cd $(VENV) && LROPS_FUZZ_SECONDS=$(SECONDS) bin/python -m pytest -s -n 2 '$(CURDIR)/tests/test_fuzz.py' \
+	  -c '$(CURDIR)/pyproject.toml'
 
 # Python and TensorFlow do not free all that they allocate; GCC's C++ runtime has to be there before a sanitizer starts.
-SANITIZED = $(abspath $(VENV))/sanitized
+SANITIZED = '$(abspath $(VENV))/sanitized'
 sanitize: $(VENV)/installed  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
-	PATH=$(abspath $(BIN)):$$PATH cmake -G Ninja -S . -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) \
+	PATH='$(abspath $(BIN))':$$PATH cmake -G Ninja -S . -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DPython_EXECUTABLE='$(abspath $(BIN))/python' -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" \
 	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow -DCMAKE_INSTALL_PREFIX=$(SANITIZED)
 	$(BIN)/cmake --build $(VENV)/sanitize --target install
 	cp lrops/*.py $(SANITIZED)/lrops
-	cd $(VENV) && bin/python -m pytest $(CURDIR)/tests/test_sanitizers.py -c $(CURDIR)/pyproject.toml
+	cd $(VENV) && bin/python -m pytest '$(CURDIR)/tests/test_sanitizers.py' -c '$(CURDIR)/pyproject.toml'
 	cd $(VENV) && LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) bin/python -m pytest -n 2 -c $(CURDIR)/pyproject.toml \
-	  $(addprefix $(CURDIR)/tests/test_,exactness.py hardening.py native.py properties.py restarts.py saved_by_older.py \
-	  tracing.py)
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) bin/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml' \
+	  $(patsubst %,'$(CURDIR)/tests/test_%.py',exactness hardening native properties restarts saved_by_older tracing)
 
 bench: $(VENV)/installed  ## what the schedule costs a step, against the others
-	cd $(VENV) && bin/python $(CURDIR)/benchmarks/overhead.py $(BENCH_ARGS)
+	cd $(VENV) && bin/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
 
 wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
