@@ -71,8 +71,9 @@ def _integers(step):
     name = dtype_name(step)
     if name not in ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32"):
         raise TypeError(
-            "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it "
-            f"yourself, tf.cast(step, tf.int64), if that is what you mean. Received: step of dtype {name}"
+            "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it yourself, "
+            "tf.cast(step, tf.int64), if that is what you mean; for one of tf_keras.optimizers.legacy take its like "
+            f"in tf_keras.optimizers. Received: step of dtype {name}"
         )
     return step
 

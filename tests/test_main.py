@@ -253,6 +253,20 @@ def test_a_module_that_was_cut_short(package, command):
     assert result.returncode == 1 and result.stderr.startswith(f"lrops cannot load its library {path}"), result
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds", "1"], "argument --rounds: must be at least 2. Received: 1"),
+        (["--variables", "0"], "argument --variables: must be at least 1. Received: 0"),
+        (["--elements", "-1"], "argument --elements: must be at least 1. Received: -1"),
+        (["--optimizer", "Adamw"], "--optimizer must name a class of keras.optimizers. Received: Adamw"),
+    ],
+)
+def test_what_the_benchmark_refuses(tmp_path, arguments, said):
+    result = lrops("bench", *arguments, folder=tmp_path)
+    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
 def test_the_benchmark_runs(tmp_path):
     result = lrops("bench", "--variables", "2", "--rounds", "2", "--mode", "graph", folder=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -89,9 +89,6 @@ def made_of(data):
     return curve, dtype, [clamped(step) for step in steps]
 
 
-evaluated = 0
-
-
 def check(data):
     """Called by libFuzzer for each input; what it raises is a finding."""
     curve, dtype, steps = made_of(data)
@@ -101,8 +98,6 @@ def check(data):
         assert not good(curve, dtype), f"{curve} in {dtype}: {error}"
         return
     assert good(curve, dtype), f"{curve} in {dtype} was taken"
-    global evaluated
-    evaluated += 1
     for step, rate in zip(steps, rates, strict=True):
         ulp = distance(rate, true_rate(curve, int(step)), dtype)
         assert ulp <= TOLERANCE_ULP[dtype], f"{curve} in {dtype} at {step}: {rate}, off by {ulp} units"
@@ -110,7 +105,4 @@ def check(data):
 
 if __name__ == "__main__":
     atheris.Setup(sys.argv, check)
-    import atexit
-
-    atexit.register(lambda: print("EVALUATED", evaluated, file=sys.stderr))
     atheris.Fuzz()
