@@ -26,7 +26,9 @@ lint: $(VENV)/linters  ## style of Python and C++, and what can be said of it wi
 	$(BIN)/mypy --cache-dir=$(VENV)/mypy
 	$(BIN)/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
 	$(BIN)/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
-	  $$($(BIN)/python -m pybind11 --includes) $(FACTS)  # the analyzer takes 20 s for pybind11, and has seen the formula
+	  -I"$$($(BIN)/python -c 'import pybind11; print(pybind11.get_include())')" \
+	  -I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+	  $(FACTS)  # the analyzer takes 20 s for pybind11, and has seen the formula
 
 format: $(VENV)/linters
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
