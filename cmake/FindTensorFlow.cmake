@@ -1,7 +1,8 @@
 # Finds the TensorFlow of the Python interpreter that builds, by asking it once, or the wheel unpacked in TensorFlow_ROOT.
 #
-# Called by CMakeLists.txt after find_package(Python). Sets TensorFlow_VERSION and TensorFlow_MINOR ("2.21"), and makes
-# the targets TensorFlow::framework and TensorFlow::cc (XLA). Finding it imports no TensorFlow, which would take seconds.
+# Called by CMakeLists.txt after find_package(Python), with LROPS_TENSORFLOW_PIN for its cure. Sets TensorFlow_VERSION and
+# TensorFlow_MINOR ("2.21"), and makes the targets TensorFlow::framework and TensorFlow::cc (XLA). Finding it imports no
+# TensorFlow, which would take seconds.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c [=[
 import importlib.metadata, importlib.util, sys
@@ -25,13 +26,8 @@ if folder and versions:
 string(REPLACE "\n" ";" _tensorflow "${_tensorflow}")
 list(LENGTH _tensorflow _tensorflow_lines)
 if(NOT _tensorflow_result EQUAL 0 OR NOT _tensorflow_lines EQUAL 2)
-  if(LROPS_TENSORFLOW)
-    list(GET LROPS_TENSORFLOW -1 _tensorflow_pin)
-    string(PREPEND _tensorflow_pin "==")
-    string(APPEND _tensorflow_pin ".*")
-  endif()
   message(FATAL_ERROR "lrops is built against TensorFlow, and ${Python_EXECUTABLE} has none: "
-                      "run `pip install tensorflow-cpu${_tensorflow_pin}` there, or build with pip's isolation.")
+                      "run `pip install tensorflow-cpu${LROPS_TENSORFLOW_PIN}` there, or build with pip's isolation.")
 endif()
 list(GET _tensorflow 0 _tensorflow_dir)
 list(GET _tensorflow 1 TensorFlow_VERSION)
@@ -56,7 +52,6 @@ target_include_directories(TensorFlow::cc SYSTEM INTERFACE
 target_link_libraries(TensorFlow::cc INTERFACE TensorFlow::framework)
 # What older minors lack, each said in the file itself. After TensorFlow's own headers, which win where they are there.
 if(TensorFlow_VERSION VERSION_LESS 2.20)
-  foreach(target framework cc)
-    target_compile_options(TensorFlow::${target} INTERFACE "SHELL:-idirafter \"${CMAKE_CURRENT_LIST_DIR}/older_tensorflow\"")
-  endforeach()
+  target_compile_options(TensorFlow::framework INTERFACE
+    "SHELL:-idirafter \"${CMAKE_CURRENT_LIST_DIR}/older_tensorflow\"")
 endif()

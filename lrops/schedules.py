@@ -135,12 +135,10 @@ class Schedule(_Base):
         for name, value in arguments.items():
             setattr(self, name, _TYPES[name](name, value))
         self._arguments = tuple(arguments)
-        evaluated = self.get_config()
-        del evaluated["name"]
-        self._host(np.zeros(0, np.int64), **evaluated)  # refuses what breaks a rule
+        curve = self._checked_curve()
         # What the formula evaluates: where the peak is a variable, the curve of peak 1.
         self._tunable = not isinstance(self.initial_learning_rate, float)
-        self._evaluated = evaluated | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
+        self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
         if self.warmup_steps == 0:
             _warn_without_warmup(type(self).__name__)
         self._attributes = {key: ops.as_attribute(value) for key, value in self._evaluated.items()}
@@ -227,15 +225,27 @@ class Schedule(_Base):
 
         Warns where the variable has come to hold what no schedule can be made from, as 0.
         """
-        peak = ops.value_on_host(self.initial_learning_rate)
-        if hasattr(self, "_attributes") and not 0 < peak < float("inf"):
+        try:
+            curve = self._checked_curve()
+        except ValueError as error:
+            curve = self._curve()
             warnings.warn(
-                "initial_learning_rate must be a finite number above 0 where a schedule is made, and its variable now "
-                f"holds {peak}: a model that is saved so loads with compile=False only. Assign another number first.",
+                f"the variable of initial_learning_rate now holds {curve['initial_learning_rate']}: a model that is "
+                f"saved so loads with compile=False only. Assign another number first: {error}",
                 UserWarning,
                 stacklevel=2,
             )
-        return {name: getattr(self, name) for name in self._arguments} | {"initial_learning_rate": peak}
+        return curve | {"name": self.name}
+
+    def _curve(self):
+        """What the formula takes: all arguments but the name; of a variable, its number."""
+        curve = {name: getattr(self, name) for name in self._arguments if name != "name"}
+        return curve | {"initial_learning_rate": ops.value_on_host(self.initial_learning_rate)}
+
+    def _checked_curve(self):
+        curve = self._curve()
+        self._host(np.zeros(0, np.int64), **curve)  # refuses what breaks a rule
+        return curve
 
     @classmethod
     def from_config(cls: type[_S], config: dict[str, Any]) -> _S:

@@ -23,6 +23,7 @@ from lrops import _native
 
 INSTALLED = Path(lrops.__file__).parent
 ROOT = Path(__file__).parent.parent
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where cmake and ninja are
 
 
 def test_a_build_in_isolation_is_for_the_newest_minor():
@@ -40,9 +41,8 @@ def test_the_changelog_has_the_version():
 
 def configure(sources, build, *options):
     """What CMake says of these sources, on one line."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where cmake and ninja are
-    command = [shutil.which("cmake", path=path), "-G", "Ninja", "-S", sources, "-B", build, *options]
-    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, encoding="utf-8", timeout=300)
+    command = [shutil.which("cmake", path=PATH), "-G", "Ninja", "-S", sources, "-B", build, *options]
+    done = subprocess.run(command, env=os.environ | {"PATH": PATH}, capture_output=True, encoding="utf-8", timeout=300)
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -113,7 +113,7 @@ def test_the_sdist_builds_what_is_installed(tmp_path, monkeypatch):
         assert [path for path in tracked if not path.startswith(".") and not (sources / path).exists()] == []
     (sources / "COMMIT").write_text(lrops.build_info["commit"])  # a later one may have changed none of the sources
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # where ninja is
+    monkeypatch.setenv("PATH", PATH)
     build(folder, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
