@@ -49,20 +49,21 @@ def evaluated_once(evaluate, variable, attributes):
     except (AttributeError, ValueError):  # a tensor; a variable of several replicas, read outside of them
         handle = None
     # A graph for a session has no order of its own; one that the user gives, by `tf.control_dependencies`, may be an
-    # order after something that is made already: a write by Python, say. What is made inside a control flow context, as
-    # XLA's, may not be used outside.
+    # order after something that is made already: a write by Python, say. What is made inside a control flow context may
+    # not be used outside; XLA's is the only one that has neither branch nor loop.
     ordered = graph.building_function and not graph._current_control_dependencies()
-    if handle is None or not ordered or graph._get_control_flow_context():
+    context = graph._get_control_flow_context()
+    if handle is None or not ordered or (context and not context.IsXLAContext()):
         return evaluate(variable, **attributes)
     evaluations = getattr(graph, "_lrops_evaluations", None)
     if evaluations is None:
         # On the graph, since its tensors are of no use to another and must not keep it alive.
         evaluations = graph._lrops_evaluations = _Evaluations()
     evaluations.look_at_new_operations(graph)
-    result = evaluations.get(handle, attributes)
+    result = evaluations.get(handle, attributes, context)
     if result is None:
         result = evaluate(variable, **attributes)
-        evaluations.put(result, handle, attributes)
+        evaluations.put(result, handle, attributes, context)
     return result
 
 

@@ -113,10 +113,12 @@ def test_what_is_made_inside_an_xla_context_is_not_used_outside():
 
     @tf.function
     def function():
-        return tf.xla.experimental.compile(lambda: 1 * schedule(variable)), schedule(variable)
+        twice = tf.xla.experimental.compile(lambda: [1 * schedule(variable), 1 * schedule(variable)])
+        return twice, schedule(variable)
 
-    (inside,), outside = function()
-    assert inside == outside == RATES[3]
+    (inside, again), outside = function()
+    assert inside == again == outside == RATES[3]
+    assert evaluations(function) == 2
 
 
 def test_an_order_that_the_user_gives_is_kept():
@@ -194,13 +196,15 @@ def test_a_variable_that_is_an_argument():
         np.testing.assert_array_equal(function(variable), RATES[[3, 5]])
 
 
+@pytest.mark.parametrize("called_first", [False, True])  # else `get_concrete_function` traces, in a context of XLA
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_adamw_evaluates_once_a_step(jit_compile):
+def test_adamw_evaluates_once_a_step(jit_compile, called_first):
     weights = [keras.Variable(np.ones(2, "float32")) for _ in range(7)]
     optimizer = keras.optimizers.AdamW(schedule_of(CURVE), weight_decay=0.1)
     optimizer.build(weights)
     step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 7), jit_compile=jit_compile)
-    step()
+    if called_first:
+        step()
     assert evaluations(step) == 1
 
 
