@@ -1,5 +1,5 @@
-// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernels on the host, and keeps a
-// log of every call.
+// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernels of the PTX on the host,
+// and keeps a log of every call.
 //
 // Built by test_cuda_launcher.py, opened by the launcher, and steered by fake_cuda.py through the fake_* functions. It
 // must not know the launcher. A stream is a pointer to its context's address, a context a pointer to its number.
@@ -11,14 +11,7 @@
 #include <thread>
 #include <vector>
 
-// What CUDA gives a kernel, for a host compiler.
-#define __global__
-#define __device__
-struct Index {
-  unsigned x, y, z;
-};
-static thread_local Index gridDim, blockDim, blockIdx, threadIdx;
-#include "kernels/warmup_cosine.cu"
+#include "ptx_of_the_test.h"
 
 namespace {
 
@@ -26,27 +19,10 @@ using Context = unsigned long long;
 struct Module {
   Context context;
 };
-using Kernel = void (*)(void** arguments);
 struct Function {
   Context context;
-  Kernel kernel;
+  ptx::Kernel kernel;
 };
-
-template <class T>
-T& At(void* argument) {
-  return *static_cast<T*>(argument);
-}
-
-const std::map<std::string, Kernel> kKernels = {
-    {"lrops_warmup_cosine",
-     [](void** a) {
-       lrops_warmup_cosine(At<lrops::DecayCurve>(a[0]), At<lrops::Format>(a[1]), At<int>(a[2]),
-                           At<const long long*>(a[3]), At<long long>(a[4]), At<void*>(a[5]));
-     }},
-    {"lrops_warmup_cosine_restarts", [](void** a) {
-       lrops_warmup_cosine_restarts(At<lrops::RestartsCurve>(a[0]), At<lrops::Format>(a[1]), At<int>(a[2]),
-                                    At<const long long*>(a[3]), At<long long>(a[4]), At<void*>(a[5]));
-     }}};
 
 constexpr int kInvalidValue = 1, kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
 const std::map<int, std::pair<const char*, const char*>> kErrors = {
@@ -146,8 +122,8 @@ int cuModuleLoadDataEx(void** module, const void* data, unsigned count, int* opt
 
 int cuModuleGetFunction(void** function, void* module, const char* name) {
   if (const int error = Enter("cuModuleGetFunction", " %s", name)) return error;
-  const auto found = kKernels.find(name);
-  if (found == kKernels.end()) return kNotFound;
+  const auto found = ptx::kernels.find(name);
+  if (found == ptx::kernels.end()) return kNotFound;
   *function = new Function{static_cast<Module*>(module)->context, found->second};
   return 0;
 }
@@ -164,13 +140,9 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
   if (static_cast<Function*>(function)->context != *current.back()) return kInvalidHandle;
   if (*static_cast<void**>(stream) != current.back()) return kInvalidHandle;
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
-  gridDim = {grid_x, grid_y, grid_z};
-  blockDim = {block_x, block_y, block_z};
   for (unsigned block = 0; block < grid_x; ++block) {
     for (unsigned thread = 0; thread < block_x; ++thread) {
-      blockIdx = {block, 0, 0};
-      threadIdx = {thread, 0, 0};
-      static_cast<Function*>(function)->kernel(arguments);
+      static_cast<Function*>(function)->kernel(arguments, {block, thread, grid_x, block_x});
     }
   }
   return 0;

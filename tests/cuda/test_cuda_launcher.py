@@ -1,4 +1,4 @@
-"""The launcher against a libcuda.so.1 that the test builds: its calls, errors and threads, and the kernel's values.
+"""The launcher against a libcuda.so.1 that the test builds: its calls, errors and threads, and the rates of its PTX.
 
 Run by pytest, without a GPU. It must not know TensorFlow: each test is a snippet in a process whose driver is the fake.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import compile_ptx
 import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
 import numpy as np
+import ptx_on_host
 import pytest
 import toolchain
 from conftest import DTYPES, Curve, Restarts, held_by
@@ -21,7 +22,6 @@ from toolchain import ROOT
 from lrops import _native
 
 HERE = Path(__file__).parent
-PTX = "// the PTX of this test\n"
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,14 @@ def built(tmp_path_factory):
     """Builds the launcher, a driver that is new enough, and one that is too old."""
     folder = tmp_path_factory.mktemp("cuda")
     (folder / "kernels").mkdir()
-    (folder / "kernels" / "warmup_cosine_ptx.h").write_text(compile_ptx.header(PTX))
+    (folder / "kernels" / "warmup_cosine_ptx.h").write_text(compile_ptx.header(toolchain.embedded_ptx()))
+    (folder / "ptx_of_the_test.h").write_text(ptx_on_host.to_cc(toolchain.embedded_ptx()))
     command = [toolchain.compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    command += [f"-I{ROOT / 'cc'}", f"-I{folder}"]
+    command += [f"-I{ROOT / 'cc'}", f"-I{HERE}", f"-I{folder}"]
     jobs = {"launcher.so": [HERE / "launcher.cc", ROOT / "cc" / "kernels" / "cuda_driver.cc", "-ldl"]}
     for name, options in {"new": [], "old": ["-DOLD_DRIVER"]}.items():
         (folder / name).mkdir()
-        jobs[f"{name}/libcuda.so.1"] = ["-Wno-unused-variable", *options, HERE / "fake_libcuda.cc"]
+        jobs[f"{name}/libcuda.so.1"] = [*options, HERE / "fake_libcuda.cc"]
     for output, arguments in jobs.items():
         done = subprocess.run([*command, "-o", folder / output, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -84,7 +85,7 @@ print(json.dumps([error, calls(), ctypes.addressof(of), driver().fake_image().de
         f"cuLaunchKernel stream={stream:#x} context=7 grid=1,1,1 block=32,1,1 shared=0",
         "cuCtxPopCurrent",
     ]
-    assert image == PTX
+    assert image == toolchain.embedded_ptx()
     assert depth == 0
 
 
