@@ -68,7 +68,8 @@ matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; wri
 
 ends:  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
 	$(PYTHON) cmake/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
-	$(PYTHON) tests/matrix.py --wheels build/ends --rows $(ENDS:%=$(THIS):%:tensorflow-cpu) \
+	$(PYTHON) tests/matrix.py --wheels build/ends \
+	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
 
 release:  ## everything up to the upload: see docs/releasing.md

@@ -23,6 +23,7 @@ from pyproject import MINORS, REQUIREMENTS, VERSION  # noqa: E402
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
 BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 PLOT = ["matplotlib>=3.8"]
+PTXAS = "nvidia-cuda-nvcc-cu12==12.9.*"
 EXAMPLE = [*PLOT, "scikit-learn>=1.4", "tqdm>=4.66"]
 
 
@@ -86,7 +87,7 @@ setup(
         "cuda": [f"tensorflow[and-cuda]{tensorflow()}"],
         "plot": PLOT,
         "demo": EXAMPLE,
-        # The last is ptxas, which assembles the PTX of the CUDA kernel for cards that no test machine has.
+        # ptxas assembles the PTX of the CUDA kernel for cards that no test machine has.
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -95,7 +96,9 @@ setup(
             "optax>=0.2",
             *EXAMPLE,
             *REQUIREMENTS,  # the tests build without isolation
-            "nvidia-cuda-nvcc-cu12==12.9.*",
+            PTXAS,
         ],
+        # XLA's compiler for a GPU, which benchmarks/xla_gpu.py runs without one; beside TensorFlow's CUDA build.
+        "xla-gpu": ["jax==0.9.1", "jax-cuda12-plugin==0.9.1", PTXAS],
     },
 )

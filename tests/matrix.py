@@ -7,6 +7,7 @@ has an environment of its own, removed afterwards. It must not import lrops or T
 import argparse
 import datetime
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,13 +33,15 @@ assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["l
 rate = float(np.asarray(model.optimizer.learning_rate))
 assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
 """
+PYTEST = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
 TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
-EXACT = [*TESTS, "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+COMPILED = "compiled for a GPU"
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
-    "exactness": ["-m", "pytest", *EXACT, "-k", "same_bits_in_every_dtype and float32 or older_version"],
+    "exactness": [*PYTEST, *TESTS, "-k", "same_bits_in_every_dtype and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
+    COMPILED: [*PYTEST, str(ROOT / "tests" / "cuda" / "test_xla_gpu.py")],
 }
 ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
@@ -78,6 +81,11 @@ def rows(pythons):
     return chosen
 
 
+def compiles_for_gpu(python, tensorflow, flavour):
+    """Whether JAX, whose compiler that takes, can be installed beside this TensorFlow, and this lowers for a GPU."""
+    return flavour == FULL and minor_of(tensorflow) == MINORS[-1] and python != "3.10"
+
+
 def install(interpreter, folder, requirements, wheel):
     """The interpreter of a new environment with the wheel and these requirements."""
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
@@ -93,16 +101,24 @@ def ask(python, command):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(interpreter, tensorflow, flavour, wheel):
-    """The versions of TensorFlow and Keras, the wheel's commit, and what each check said: "ok", or how it failed."""
+def run_row(interpreter, tensorflow, flavour, wheel, compiles):
+    """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
+
+    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        wheel = f"{wheel}[xla-gpu]" if compiles else wheel
         interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], wheel)
         code, text = ask(interpreter, ["-c", ABOUT])
         found = ["?"] * 3 if code else text.split()[:3]
         said = {}
         for name, command in CHECKS.items():
+            if name == COMPILED and not compiles:
+                said[name] = ""
+                continue
             code, text = ask(interpreter, command)
-            said[name] = "ok" if code == 0 else f"FAILED ({code})"
+            code = code or re.search(r"\d+ skipped", text) and "skipped"  # what tests nothing must not pass
+            said[name] = f"FAILED ({code})" if code else "ok"
             if code:
                 print(text[-3000:], file=sys.stderr)
         return found, said
@@ -165,7 +181,9 @@ def main():
         if not (wheel := wheel_for(python, wheels)):
             sys.exit(f"{wheels} has no wheel for Python {python}: run `make wheels` where that Python is found")
         start = time.monotonic()
-        (version, keras, commit), said = run_row(pythons[python], tensorflow, flavour, wheel)
+        (version, keras, commit), said = run_row(
+            pythons[python], tensorflow, flavour, wheel, compiles_for_gpu(python, tensorflow, flavour)
+        )
         commits.add(commit)
         table.append([python, f"{flavour} {version}", keras, *said.values()])
         write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran

@@ -1,7 +1,8 @@
 // The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
 //
-// Called by TensorFlow's bridge to XLA, for every platform that XLA has. It must not know a platform: XLA's u64 is the
-// whole requirement. A unit of its own, and a library of its own, because XLA's headers take half a minute to compile.
+// Called by TensorFlow's bridge to XLA, for every platform that XLA has: its u64 is the whole requirement. It must not
+// know a platform but the CPU, and of that only how XLA fuses there. A unit of its own, and a library of its own,
+// because XLA's headers take half a minute to compile.
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -84,9 +85,10 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
 }
 
-// The scalar itself, as the lesser of two: what XLA fuses into no consumer. It would copy the evaluation into every
-// fusion that uses the rate, one or more for each variable of an optimizer: 10 times the instructions for AdamW,
-// and 1.5 times the time to compile. An OptimizationBarrier is taken away before XLA fuses.
+// The scalar itself, as the lesser of two: what XLA fuses into no consumer. On a CPU it would copy the evaluation into
+// every fusion that uses the rate, one or more for each variable of an optimizer: 10 times the instructions for AdamW,
+// and 1.5 times the time to compile. An OptimizationBarrier is taken away before XLA fuses. On a GPU, XLA weighs
+// what a copy costs, and the sort would be one launch more, or two.
 xla::XlaOp EvaluatedOnce(xla::XlaOp bits) {
   const auto vector = [](xla::XlaOp scalar) { return xla::Reshape(scalar, {1}); };
   const xla::XlaOp most = xla::ScalarLike(bits, ~std::uint64_t{0});
@@ -108,7 +110,9 @@ class LearningRateXla : public tensorflow::XlaOpKernel {
     xla::XlaOp bits = Round(schedule_.format, Evaluate(schedule_.curve, ordered)).op;
     const auto shape = context->InputXlaShape(0);
     OP_REQUIRES_OK(context, shape.status());
-    if (shape->dimensions().empty()) bits = EvaluatedOnce(bits);
+    const bool on_cpu =
+        context->compiler()->options().device_type == tensorflow::DeviceType(tensorflow::DEVICE_CPU_XLA_JIT);
+    if (on_cpu && shape->dimensions().empty()) bits = EvaluatedOnce(bits);
     const xla::PrimitiveType stored = schedule_.dtype->bytes == 2   ? xla::U16
                                       : schedule_.dtype->bytes == 4 ? xla::U32
                                                                     : xla::U64;
