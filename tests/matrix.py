@@ -82,8 +82,8 @@ def rows(pythons):
 
 
 def compiles_for_gpu(python, tensorflow, flavour):
-    """Whether JAX, whose compiler that takes, can be installed beside this TensorFlow, and this lowers for a GPU."""
-    return flavour == FULL and minor_of(tensorflow) == MINORS[-1] and python != "3.10"
+    """Whether this TensorFlow lowers for a GPU, and JAX, whose compiler that takes, can be installed beside it."""
+    return flavour == FULL and python != "3.10" and minor_of(tensorflow) != "2.18"
 
 
 def install(interpreter, folder, requirements, wheel):
