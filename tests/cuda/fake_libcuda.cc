@@ -2,7 +2,8 @@
 // and keeps a log of every call.
 //
 // Built by test_cuda_launcher.py, opened by the launcher, and steered by fake_cuda.py through the fake_* functions. It
-// must not know the launcher. A stream is a pointer to its context's address, a context a pointer to its number.
+// must not know the launcher. A stream is a pointer to its context's address, a context a pointer to its number. The
+// null stream belongs to a context that is always there.
 #include <cstdint>
 #include <cstdio>
 #include <map>
@@ -40,6 +41,9 @@ std::mutex mutex;
 std::string log, image, failing_call;
 int failing_code = 0;
 thread_local std::vector<Context*> current;
+Context primary = 1;
+
+Context* Of(void* stream) { return stream ? *static_cast<Context**>(stream) : &primary; }
 
 // Logs a call and returns the error that the test wants of it.
 template <class... Values>
@@ -76,7 +80,7 @@ int cuGetErrorString(int error, const char** text) {
 
 int cuStreamGetCtx(void* stream, void** context) {
   if (const int error = Enter("cuStreamGetCtx", "")) return error;
-  *context = *static_cast<void**>(stream);
+  *context = Of(stream);
   return 0;
 }
 
@@ -138,7 +142,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
   }
   if (current.empty()) return kInvalidContext;
   if (static_cast<Function*>(function)->context != *current.back()) return kInvalidHandle;
-  if (*static_cast<void**>(stream) != current.back()) return kInvalidHandle;
+  if (Of(stream) != current.back()) return kInvalidHandle;
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
   for (unsigned block = 0; block < grid_x; ++block) {
     for (unsigned thread = 0; thread < block_x; ++thread) {

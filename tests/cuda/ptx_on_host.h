@@ -31,11 +31,14 @@ using Unsigned = std::make_unsigned_t<T>;
 template <class T>
 constexpr u32 kBits = 8 * sizeof(T);
 
+// What to add to an address of the device's memory to get one that the host may use. 0: they are the same.
+inline u64 device_to_host = 0;
+
 // Every operand comes as 64 bits; the type of the instruction says which of them count and what they mean.
 // clang-format off
 template <class T> T mov(u64 a) { return static_cast<T>(a); }
 template <class To, class From> To cvt(u64 a) { return static_cast<To>(static_cast<From>(a)); }
-template <class T> T cvta_to_global(u64 a) { return static_cast<T>(a); }  // the host has one address space
+template <class T> T cvta_to_global(u64 a) { return static_cast<T>(a); }
 template <class T> T add(u64 a, u64 b) { return static_cast<T>(a + b); }
 template <class T> T sub(u64 a, u64 b) { return static_cast<T>(a - b); }
 template <class T> T neg(u64 a) { return static_cast<T>(0 - a); }
@@ -83,27 +86,23 @@ template <class T> pred setp_ge(u64 a, u64 b) { return static_cast<T>(a) >= stat
 // clang-format on
 
 template <class T>
-T ld(u64 address) {
+T ld_param(u64 address) {
   T value;
   std::memcpy(&value, reinterpret_cast<const void*>(address), sizeof value);
   return value;
 }
 template <class T>
-T ld_param(u64 address) {
-  return ld<T>(address);
-}
-template <class T>
 T ld_global(u64 address) {
-  return ld<T>(address);
+  return ld_param<T>(address + device_to_host);
 }
 template <class T>
 T ld_global_nc(u64 address) {
-  return ld<T>(address);
+  return ld_global<T>(address);
 }
 template <class T>
 void st_global(u64 address, u64 a) {
   const T value = static_cast<T>(a);
-  std::memcpy(reinterpret_cast<void*>(address), &value, sizeof value);
+  std::memcpy(reinterpret_cast<void*>(address + device_to_host), &value, sizeof value);
 }
 
 }  // namespace ptx

@@ -5,9 +5,7 @@ has their meaning; here is the syntax alone. It must not know what a kernel comp
 """
 
 import re
-from pathlib import Path
 
-HERE = Path(__file__).parent  # of the header that what is written includes
 _REGISTERS = {".pred": "pred", ".b16": "b16", ".b32": "b32", ".b64": "b64"}
 _TYPE = re.compile(r"pred|[busf]\d+")
 

@@ -30,16 +30,13 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cuda")
     (folder / "kernels").mkdir()
     (folder / "kernels" / "warmup_cosine_ptx.h").write_text(compile_ptx.header(toolchain.embedded_ptx()))
-    (folder / "ptx_of_the_test.h").write_text(ptx_on_host.to_cc(toolchain.embedded_ptx()))
-    command = [toolchain.compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    command += [f"-I{ROOT / 'cc'}", f"-I{HERE}", f"-I{folder}"]
-    jobs = {"launcher.so": [HERE / "launcher.cc", ROOT / "cc" / "kernels" / "cuda_driver.cc", "-ldl"]}
+    header = ptx_on_host.to_cc(toolchain.embedded_ptx())
+    launcher = [HERE / "launcher.cc", ROOT / "cc" / "kernels" / "cuda_driver.cc"]
+    toolchain.shared_library(folder / "launcher.so", *launcher, "-ldl")
     for name, options in {"new": [], "old": ["-DOLD_DRIVER"]}.items():
         (folder / name).mkdir()
-        jobs[f"{name}/libcuda.so.1"] = [*options, HERE / "fake_libcuda.cc"]
-    for output, arguments in jobs.items():
-        done = subprocess.run([*command, "-o", folder / output, *arguments], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        (folder / name / "ptx_of_the_test.h").write_text(header)
+        toolchain.shared_library(folder / name / "libcuda.so.1", *options, HERE / "fake_libcuda.cc")
     return folder
 
 
@@ -48,9 +45,8 @@ def run(built):
     """Runs a snippet of Python after `from fake_cuda import *`, and returns what it printed, as JSON."""
 
     def run(snippet, driver="new"):
-        paths = [str(built / driver), os.environ.get("LD_LIBRARY_PATH")]
         environment = os.environ | {
-            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths)),
+            "LD_LIBRARY_PATH": toolchain.libraries_first_in(built / driver),
             "LROPS_TEST_LAUNCHER": str(built / "launcher.so"),
             "PYTHONPATH": str(HERE),
         }

@@ -5,7 +5,6 @@ skipped elsewhere. It must not know how the op is lowered.
 """
 
 import ctypes
-import subprocess
 
 import numpy as np
 import ptx_on_host
@@ -60,8 +59,7 @@ def stored(curve, dtype, folder):
     (folder / "ptx_of_the_test.h").write_text(ptx_on_host.to_cc(compiled.ptx))
     (folder / "run.cc").write_text(RUNNER)
     library = folder / f"{len(list(folder.iterdir()))}.so"  # a name of its own: dlopen gives a file only once
-    command = [toolchain.compiler("g++", "CXX"), "-std=c++17", "-fPIC", "-shared", f"-I{ptx_on_host.HERE}"]
-    subprocess.run([*command, "-o", library, folder / "run.cc"], check=True)
+    toolchain.shared_library(library, folder / "run.cc")
     out = np.zeros(steps.shape, f"u{tf.as_dtype(dtype).size}")
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in (steps, out)]
     parameters = (ctypes.c_void_p * 2)(*(ctypes.addressof(pointer) for pointer in pointers))

@@ -6,6 +6,7 @@ Imported by the tests in this folder. It must not know what they test.
 import importlib.metadata
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import compile_ptx
@@ -21,6 +22,19 @@ def compiler(name, variable=None):
     """The path of a compiler, by its environment variable or its name; skips where there is none."""
     path = shutil.which(os.environ.get(variable or "", name))
     return path or pytest.skip(f"no {name} on this machine")
+
+
+def shared_library(path, *arguments):
+    """Builds a library out of C++ files; the other arguments are options. Skips where there is no compiler."""
+    command = [compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    command += [f"-I{ROOT / 'cc'}", f"-I{Path(__file__).parent}", f"-I{path.parent}"]
+    done = subprocess.run([*command, "-o", path, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def libraries_first_in(folder):
+    """An LD_LIBRARY_PATH for which the libraries of a folder come before all others."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
 
 
 def nvrtc():
