@@ -27,8 +27,6 @@ struct Place {
 };
 
 template <class T>
-using Unsigned = std::make_unsigned_t<T>;
-template <class T>
 constexpr u32 kBits = 8 * sizeof(T);
 
 // What to add to an address of the device's memory to get one that the host may use. 0: they are the same.

@@ -71,9 +71,7 @@ def stored(curve, dtype, folder):
 def test_the_kernel_stores_the_bits_of_the_cpu(dtype, tmp_path):
     """Restarts are left out: XLA finds the cycle by a reduction, whose threads meet."""
     names = CORNERS if dtype == "float32" else ["usual", "longest", "floor_tiny"]
-    curves = {
-        name: curve for name, curve in held_by(dtype, CORNERS).items() if name in names and isinstance(curve, Curve)
-    }
+    curves = held_by(dtype, {name: CORNERS[name] for name in names if isinstance(CORNERS[name], Curve)})
     assert len(curves) >= 3
     for name, curve in curves.items():
         expected = curve.native(curve.steps(), **curve.arguments(dtype=dtype))
