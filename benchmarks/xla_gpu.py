@@ -7,6 +7,7 @@ how lrops lowers.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import re
@@ -78,6 +79,19 @@ class Compiled:
     ptx: str
 
 
+@functools.cache
+def _card():
+    """The one described card, as the place of an argument."""
+    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # it would ask the card
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax
+    from jax.experimental import topologies
+
+    topology = topologies.get_topology_desc("h100", platform="cuda", target_config=H100, topology="1x1x1")
+    mesh = jax.sharding.Mesh(topology.devices, ("one",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
 def compile_for_gpu(function, *specs):
     """What XLA makes of a `tf.function` for the card.
 
@@ -85,16 +99,12 @@ def compile_for_gpu(function, *specs):
         function: Takes and returns tensors, and touches no variable.
         *specs: A `tf.TensorSpec` for each argument.
     """
-    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # it would ask the card
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    card = _card()  # before JAX is imported: it sets what JAX reads then
     import jax
-    from jax.experimental import jax2tf, topologies
+    from jax.experimental import jax2tf
 
-    topology = topologies.get_topology_desc("h100", platform="cuda", target_config=H100, topology="1x1x1")
-    mesh = jax.sharding.Mesh(topology.devices, ("one",))
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     with tempfile.TemporaryDirectory() as folder, jax.enable_x64(True):
-        shapes = [jax.ShapeDtypeStruct(spec.shape, spec.dtype.as_numpy_dtype, sharding=place) for spec in specs]
+        shapes = [jax.ShapeDtypeStruct(spec.shape, spec.dtype.as_numpy_dtype, sharding=card) for spec in specs]
         lowered = jax.jit(jax2tf.call_tf(function)).lower(*shapes)
         lowered.compile(compiler_options={"xla_dump_to": folder})
         (thunks,) = Path(folder).glob("*.thunk_sequence.txt")

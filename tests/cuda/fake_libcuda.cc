@@ -144,11 +144,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
   if (static_cast<Function*>(function)->context != *current.back()) return kInvalidHandle;
   if (Of(stream) != current.back()) return kInvalidHandle;
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
-  for (unsigned block = 0; block < grid_x; ++block) {
-    for (unsigned thread = 0; thread < block_x; ++thread) {
-      static_cast<Function*>(function)->kernel(arguments, {block, thread, grid_x, block_x});
-    }
-  }
+  ptx::Run(static_cast<Function*>(function)->kernel, arguments, grid_x, block_x);
   return 0;
 }
 

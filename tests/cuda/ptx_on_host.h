@@ -26,6 +26,17 @@ struct Place {
   u32 ctaid_x, tid_x, nctaid_x, ntid_x;
 };
 
+// What an `.entry` becomes: a function of the addresses of its parameters, as cuLaunchKernel takes them, for one
+// thread.
+using Kernel = void (*)(void* const* parameters, const Place& at);
+
+// Runs every thread of a grid, one after another: what they would meet by, as a barrier or a shuffle, is not known.
+inline void Run(Kernel kernel, void* const* parameters, u32 blocks, u32 threads) {
+  for (u32 block = 0; block < blocks; ++block) {
+    for (u32 thread = 0; thread < threads; ++thread) kernel(parameters, {block, thread, blocks, threads});
+  }
+}
+
 template <class T>
 constexpr u32 kBits = 8 * sizeof(T);
 

@@ -58,17 +58,12 @@ def entries(ptx):
     return {name: (" ".join(parameters.split()), body) for name, parameters, body in found}
 
 
-def to_cc(ptx):
-    """A header with each `.entry` of the text as a function, and `kernels`: name -> function.
-
-    A function takes the addresses of the parameters, as cuLaunchKernel does, and the place of one thread. Threads run
-    one after another: an instruction by which they would meet, as a barrier or a shuffle, is not known.
-    """
+def write_header(ptx, folder):
+    """Writes ptx_of_the_test.h: each `.entry` of the text as a `ptx::Kernel`, and `ptx::kernels`: name -> kernel."""
     kernels = entries(ptx)
     functions = "\n\n".join(_kernel(name, *kernel) for name, kernel in kernels.items())
     table = ", ".join(f'{{"{name}", {name}}}' for name in kernels)
-    return (
+    (folder / "ptx_of_the_test.h").write_text(
         '#include <map>\n#include <string>\n\n#include "ptx_on_host.h"\n\nnamespace ptx {\n\n'
-        f"{functions}\n\nusing Kernel = void (*)(void* const*, const Place&);\n"
-        f"static const std::map<std::string, Kernel> kernels = {{{table}}};\n\n}}  // namespace ptx\n"
+        f"{functions}\n\nstatic const std::map<std::string, Kernel> kernels = {{{table}}};\n\n}}  // namespace ptx\n"
     )

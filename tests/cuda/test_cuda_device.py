@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     if tf.test.is_built_with_cuda():
         pytest.skip("this TensorFlow has a GPU device of its own")
     folder = tmp_path_factory.mktemp("device")
-    (folder / "ptx_of_the_test.h").write_text(ptx_on_host.to_cc(toolchain.embedded_ptx()))
+    ptx_on_host.write_header(toolchain.embedded_ptx(), folder)
     sources = [HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc"]
     toolchain.shared_library(folder / "libcuda.so.1", *sources, "-isystem", tf.sysconfig.get_include())
 

@@ -29,13 +29,13 @@ def built(tmp_path_factory):
     """Builds the launcher, a driver that is new enough, and one that is too old."""
     folder = tmp_path_factory.mktemp("cuda")
     (folder / "kernels").mkdir()
-    (folder / "kernels" / "warmup_cosine_ptx.h").write_text(compile_ptx.header(toolchain.embedded_ptx()))
-    header = ptx_on_host.to_cc(toolchain.embedded_ptx())
+    ptx = toolchain.embedded_ptx()
+    (folder / "kernels" / "warmup_cosine_ptx.h").write_text(compile_ptx.header(ptx))
     launcher = [HERE / "launcher.cc", ROOT / "cc" / "kernels" / "cuda_driver.cc"]
     toolchain.shared_library(folder / "launcher.so", *launcher, "-ldl")
     for name, options in {"new": [], "old": ["-DOLD_DRIVER"]}.items():
         (folder / name).mkdir()
-        (folder / name / "ptx_of_the_test.h").write_text(header)
+        ptx_on_host.write_header(ptx, folder / name)
         toolchain.shared_library(folder / name / "libcuda.so.1", *options, HERE / "fake_libcuda.cc")
     return folder
 

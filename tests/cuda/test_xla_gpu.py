@@ -19,9 +19,7 @@ from lrops import benchmark
 RUNNER = """
 #include "ptx_of_the_test.h"
 extern "C" void run(void* const* parameters, unsigned blocks, unsigned threads) {
-  for (unsigned block = 0; block < blocks; ++block)
-    for (unsigned thread = 0; thread < threads; ++thread)
-      ptx::kernels.begin()->second(parameters, {block, thread, blocks, threads});
+  ptx::Run(ptx::kernels.begin()->second, parameters, blocks, threads);
 }
 """
 
@@ -56,7 +54,7 @@ def stored(curve, dtype, folder):
         tf.function(lambda step: schedule(step), jit_compile=True), tf.TensorSpec(steps.shape, tf.int64)
     )
     (kernel,) = compiled.kernels
-    (folder / "ptx_of_the_test.h").write_text(ptx_on_host.to_cc(compiled.ptx))
+    ptx_on_host.write_header(compiled.ptx, folder)
     (folder / "run.cc").write_text(RUNNER)
     library = folder / f"{len(list(folder.iterdir()))}.so"  # a name of its own: dlopen gives a file only once
     toolchain.shared_library(library, folder / "run.cc")
