@@ -1,74 +1,98 @@
-# The commands of the project. `make demo` and `make test` need Python 3.10-3.13 with its headers and venv, and a C++17
-# compiler, nothing else.
+# Every command of the project; CONTRIBUTING.md says when to use which. `make demo` and `make test` need Linux, Python
+# 3.10-3.13 with its headers and venv, and a C++17 compiler; what else they need goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(VENV)/bin
+BIN = $(abspath $(VENV))/bin
 # What pyproject.toml says. A build in isolation is for the last of the minors.
-MINORS = $(shell $(PYTHON) cmake/pyproject.py minors)
-VERSION = $(shell $(PYTHON) cmake/pyproject.py version)
-PYBIND11 = $(shell $(PYTHON) cmake/pyproject.py pybind11)
+SAYS = $(PYTHON) cmake/pyproject.py
+MINORS = $(shell $(SAYS) minors)
+VERSION = $(shell $(SAYS) version)
 TENSORFLOW = $(lastword $(MINORS))
 ENDS = $(firstword $(MINORS)) $(TENSORFLOW)
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-FACTS = $(foreach fact,VERSION COMMIT TENSORFLOW_VERSION COMPILER CUDA,-DLROPS_$(fact)='""')  # that CMake gives
+# A compiler cache is used if there is one.
+export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test lint format fuzz sanitize bench wheel wheels reproducible matrix ends release clean
+.PHONY: demo test test-fast dev lint format fuzz sanitize bench ptx wheel wheels reproducible matrix ends release clean
 
-demo: $(VENV)/installed  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
-	cd $(VENV) && bin/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
+# The package as it is installed; after `make dev`, the checkout itself.
+LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
+PIP = $(BIN)/python -m pip install --quiet
+# pytest runs in $(VENV), so that `import lrops` finds what is installed there and not the folder of that name here.
+PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml'
 
-test: $(VENV)/installed  ## everything that can be tested without a GPU
-	cd $(VENV) && bin/python -m pytest -n 2 '$(CURDIR)/tests' -c '$(CURDIR)/pyproject.toml' $(PYTEST_ARGS)
+demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
+	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
 
-lint: $(VENV)/linters  ## style of Python and C++, and what can be said of it without running it
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cc' '*.cu')
-	$(BIN)/mypy --cache-dir=$(VENV)/mypy
-	$(BIN)/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
-	$(BIN)/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
-	  -I"$$($(BIN)/python -c 'import pybind11; print(pybind11.get_include())')" \
-	  -I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
-	  $(FACTS)  # the analyzer takes 20 s for pybind11, and has seen the formula
+test: $(LROPS) $(VENV)/test  ## everything that can be tested without a GPU; ARGS="-k name" for some of it
+	$(PYTEST) '$(CURDIR)/tests' $(ARGS)
 
-format: $(VENV)/linters
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
+test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90 seconds
+	$(PYTEST) -m 'not slow' '$(CURDIR)/tests' $(ARGS)
+
+# The build tree stays, so CMake rebuilds what a change touched.
+CMAKE = PATH='$(BIN)':"$$PATH" cmake -G Ninja -S . -DPython_EXECUTABLE='$(BIN)/python' \
+  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+dev: $(VENV)/test  ## installs the checkout itself: a change of Python needs nothing, one of C++ `make dev` again
+	$(CMAKE) -B build/dev -DCMAKE_INSTALL_PREFIX='$(CURDIR)' -DLROPS_VERSION=$(VERSION) \
+	  -DLROPS_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*')" --log-level=WARNING
+	rm -rf lrops/_tf*
+	PATH='$(BIN)':"$$PATH" cmake --build build/dev --target install
+	test ! -f $(VENV)/installed || { $(BIN)/python -m pip uninstall --quiet --yes lrops; rm $(VENV)/installed; }
+	echo '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lrops.pth"
+	touch $(VENV)/editable
+
+lint: .lint/installed  ## style of Python and C++, types, and what can be said of the C++ without running it
+	.lint/bin/ruff check . && .lint/bin/ruff format --check .
+	.lint/bin/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cc' '*.cu')
+	.lint/bin/mypy --cache-dir=.lint/mypy
+	.lint/bin/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
+	.lint/bin/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
+	  -I"$$(.lint/bin/python -c 'import pybind11; print(pybind11.get_include())')" \
+	  -I"$$(.lint/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"  # 20 s less without the analyzer
+
+format: .lint/installed
+	.lint/bin/ruff format . && .lint/bin/ruff check --fix .
+	.lint/bin/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
 
 SECONDS = 600
-fuzz: $(VENV)/installed  ## looks for SECONDS for an input that breaks the rules, the formula or the op
-	cd $(VENV) && LROPS_FUZZ_SECONDS=$(SECONDS) bin/python -m pytest -s -n 2 '$(CURDIR)/tests/test_fuzz.py' \
-	  -c '$(CURDIR)/pyproject.toml'
+fuzz: $(LROPS) $(VENV)/test  ## looks for a damaged node that breaks the op, for SECONDS
+	$(PIP) --only-binary=:all: 'atheris>=2.3'  # libFuzzer; from source it needs clang
+	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/tools/fuzz.py' --seconds $(SECONDS)
 
 # Python and TensorFlow do not free all that they allocate; GCC's C++ runtime has to be there before a sanitizer starts.
-SANITIZED = '$(abspath $(VENV))/sanitized'
-sanitize: $(VENV)/installed  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
-	PATH='$(abspath $(BIN))':$$PATH cmake -G Ninja -S . -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	  -DPython_EXECUTABLE='$(abspath $(BIN))/python' -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" \
-	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow -DCMAKE_INSTALL_PREFIX=$(SANITIZED)
+SANITIZED = $(abspath $(VENV))/sanitized
+sanitize: $(LROPS) $(VENV)/test  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
+	$(CMAKE) -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX='$(SANITIZED)' \
+	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow
 	$(BIN)/cmake --build $(VENV)/sanitize --target install
-	cp lrops/*.py $(SANITIZED)/lrops
-	cd $(VENV) && bin/python -m pytest '$(CURDIR)/tests/test_sanitizers.py' -c '$(CURDIR)/pyproject.toml'
-	cd $(VENV) && LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) bin/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml' \
+	cp lrops/*.py '$(SANITIZED)/lrops'
+	$(PYTEST) '$(CURDIR)/tests/test_sanitizers.py'
+	export LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH='$(SANITIZED)' && $(PYTEST) \
 	  $(patsubst %,'$(CURDIR)/tests/test_%.py',exactness hardening native properties restarts saved_by_older tracing)
 
-bench: $(VENV)/installed  ## what the schedule costs a step, against the others
-	cd $(VENV) && bin/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
+bench: $(LROPS) $(VENV)/test  ## what the schedule costs a step, against the others
+	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
+
+ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/warmup_cosine.ptx, which is committed
+	$(BIN)/python tools/ptx.py
 
 wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 wheels:  ## dist/: a wheel for each Python found, each with every TensorFlow of pyproject.toml, and the sdist
-	$(PYTHON) cmake/wheels.py
+	$(PYTHON) tools/wheels.py
 
 reproducible:  ## builds one wheel twice, in two folders and without ccache, and compares
-	$(PYTHON) cmake/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
+	$(PYTHON) tools/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
 
 matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
-	$(PYTHON) tests/matrix.py $(MATRIX_ARGS)
+	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
 ends:  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
-	$(PYTHON) cmake/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
-	$(PYTHON) tests/matrix.py --wheels build/ends \
+	$(PYTHON) tools/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
+	$(PYTHON) tools/matrix.py --wheels build/ends \
 	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
 
@@ -81,22 +105,37 @@ release:  ## everything up to the upload: see docs/releasing.md
 	cd dist && sha256sum *.whl *.tar.gz > SHA256SUMS
 	git tag --annotate 'v$(VERSION)' --message 'lrops $(VERSION)'
 
-# The package is built and installed anew where a file of it has changed. Commands run from inside $(VENV), so that
-# the installed package is what they import, and not the folder of the same name here.
+clean:
+	rm -rf $(VENV) .lint build dist demo *.egg-info lrops/_tf* lrops/*.so
+
+# ---- The environments. What has been said to pip is done again when pyproject.toml or a source has changed.
 SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py*)
-$(VENV)/installed: $(VENV)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[cpu,test]'
-	$(BIN)/python -m pip install --quiet --no-deps 'tf_keras==$(TENSORFLOW).*'  # it would bring the other TensorFlow
-	-$(BIN)/python -m pip install --quiet --only-binary=:all: 'atheris>=2.3'  # libFuzzer; from source it needs clang
+$(VENV)/installed: $(VENV)/build $(SOURCES)
+	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
+	PATH='$(BIN)':"$$PATH" $(PIP) --no-build-isolation '.[cpu]'
 	touch $@
 
-$(VENV)/linters: $(VENV)/python
-	$(BIN)/python -m pip install --quiet ruff==0.17.6 clang-format==23.1.5 clang-tidy==23.1.4 mypy==2.4.1 numpy==2.2.6 '$(PYBIND11)'
+$(VENV)/build: $(VENV)/python pyproject.toml
+	@echo 'lrops: installing TensorFlow $(TENSORFLOW) and the build tools into $(VENV): 1.6 GB of disk, 0.4 GB to download'
+	$(SAYS) build | $(PIP) -r /dev/stdin 'tensorflow-cpu==$(TENSORFLOW).*'
+	touch $@
+
+$(VENV)/demo: $(VENV)/build
+	@echo 'lrops: installing what the demo draws with into $(VENV): 0.3 GB'
+	$(SAYS) demo | $(PIP) -r /dev/stdin
+	touch $@
+
+$(VENV)/test: $(VENV)/build
+	@echo 'lrops: installing what the tests need into $(VENV): 1 GB'
+	$(SAYS) test | $(PIP) -r /dev/stdin
+	$(PIP) --no-deps 'tf_keras==$(TENSORFLOW).*'  # alone: it would bring a second TensorFlow
 	touch $@
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-clean:
-	rm -rf $(VENV) build dist demo *.egg-info
+.lint/installed: pyproject.toml
+	$(PYTHON) -m venv .lint
+	$(SAYS) lint | .lint/bin/python -m pip install --quiet -r /dev/stdin
+	touch $@

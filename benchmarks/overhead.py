@@ -1,7 +1,6 @@
-"""What the schedule costs against every other that a user could pick, on this machine; `make bench` runs it.
+"""What the schedule costs a step against every other that a user could pick; `make bench` runs it.
 
-Each case runs in a process of its own, in which the contenders take turns. Writes results.json and, by report.py, a
-Markdown table and a chart. It must not know how lrops computes.
+Each case runs in its own process, in which the contenders take turns. report.py makes tables of results.json.
 """
 
 import argparse
@@ -90,7 +89,7 @@ def check_values(rates=None):
 
     from lrops import benchmark, reference
 
-    rates = rates or benchmark.rates()
+    rates = rates or benchmark.contenders()
     for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
         expected = reference.warmup_cosine_decay(
             step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA
@@ -152,7 +151,7 @@ def fit(rounds, seconds, model):
         run()
         return benchmark.Step(run)
 
-    steps = benchmark.built(made, benchmark.rates(FEW))
+    steps = benchmark.built(made, benchmark.contenders(FEW))
     rows = benchmark.figures(steps, rounds, seconds)
     for row in rows.values():
         row["us"] /= batches
@@ -181,7 +180,7 @@ def mirrored(rounds, seconds, replicas):
         run = tf.function(lambda: strategy.run(lambda: optimizer.apply(gradients)))
         return benchmark.called(run, optimizer.iterations.numpy, optimizer=optimizer)
 
-    rates = benchmark.rates(FEW)
+    rates = benchmark.contenders(FEW)
     steps = benchmark.built(made, rates)
     steps["assigned by the host"] = assigned_by_the_host(made(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
@@ -201,7 +200,7 @@ def host(rounds, seconds):
     """A rate that Python assigns before each step, on one device."""
     from lrops import benchmark
 
-    rates = benchmark.rates(["constant", "lrops"])
+    rates = benchmark.contenders(["constant", "lrops"])
     steps = benchmark.built(benchmark.training_step, rates)
     steps["assigned by the host"] = assigned_by_the_host(benchmark.training_step(benchmark.PEAK), rates["lrops"])
     return benchmark.figures(steps, rounds, seconds)
@@ -226,7 +225,7 @@ def legacy(rounds, seconds):
     garden = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(garden)
     after = garden.CosineDecayWithOffset(offset=benchmark.WARMUP, initial_learning_rate=benchmark.PEAK, **arguments)
-    rates = benchmark.rates(["constant", "constant, again", "lrops"]) | {
+    rates = benchmark.contenders(["constant", "constant, again", "lrops"]) | {
         "tf_keras CosineDecay, warmup": cosine(
             0.0, warmup_target=benchmark.PEAK, warmup_steps=benchmark.WARMUP, **arguments
         ),
@@ -296,7 +295,7 @@ def footprint(rounds, seconds, name):
 
     from lrops import benchmark
 
-    step = benchmark.training_step(benchmark.rates()[name])
+    step = benchmark.training_step(benchmark.contenders()[name])
     for _ in range(20):
         step.run()
     step.wait()
@@ -338,7 +337,7 @@ def counted(rounds, seconds, name, variables, mode, dumps):
     # A thread that waits for work looks for it, and that would be counted.
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    step = benchmark.training_step(benchmark.rates()[name], variables=variables, mode=mode)
+    step = benchmark.training_step(benchmark.contenders()[name], variables=variables, mode=mode)
 
     def order(*options):
         ordered = subprocess.Popen(["callgrind_control", *options, str(os.getpid())], stdout=subprocess.DEVNULL)
@@ -373,7 +372,7 @@ def evaluation(rounds, seconds):
 
     check_values()
     one, many = tf.constant(500, tf.int64), tf.range(1_000_000, dtype=tf.int64)
-    schedules = {name: rate for name, rate in benchmark.rates().items() if callable(rate)}
+    schedules = {name: rate for name, rate in benchmark.contenders().items() if callable(rate)}
     op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, schedules["lrops"]._attributes
 
     def made(run):

@@ -1,7 +1,4 @@
-"""From the figures in results.json to the tables and charts that people read; nothing in them is typed by hand.
-
-Called by overhead.py, and by hand to rewrite RESULTS.md, the README's table and the chart. It must not time anything.
-"""
+"""From results.json to the tables and charts that people read: RESULTS.md, the README, docs/overhead.png."""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """Ten million evaluations from eight threads and 200,000 training steps: no wrong value, no growth in memory.
 
-Run by hand, for some minutes; --scale shortens it. It must not time anything.
+It takes some minutes; --scale shortens it.
 """
 
 import argparse

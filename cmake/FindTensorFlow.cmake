@@ -1,24 +1,18 @@
-# Finds the TensorFlow of the Python interpreter that builds, by asking it once, or the wheel unpacked in TensorFlow_ROOT.
-#
-# Called by CMakeLists.txt after find_package(Python), with LROPS_TENSORFLOW_PIN for its cure. Sets TensorFlow_VERSION and
-# TensorFlow_MINOR ("2.21"), and makes the targets TensorFlow::framework and TensorFlow::cc (XLA). Finding it imports no
-# TensorFlow, which would take seconds.
+# Finds the TensorFlow of the Python interpreter that builds, or the wheel unpacked in TensorFlow_ROOT, without importing
+# it. Sets TensorFlow_VERSION and TensorFlow_MINOR ("2.21"), and makes TensorFlow::framework and TensorFlow::cc (XLA).
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -c [=[
 import importlib.metadata, importlib.util, sys
 sys.path[:0] = sys.argv[1:]
-names = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "tensorflow-gpu")
-found = {}
-for d in importlib.metadata.distributions():
-    found.setdefault((d.metadata["Name"] or "").lower().replace("_", "-"), (d.locate_file("tensorflow"), d.version))
 spec = importlib.util.find_spec("tensorflow")
 folder = spec and spec.submodule_search_locations[0]
-versions = [found[name] for name in names if name in found]
-# An editable or split installation has its metadata elsewhere: then any of these names will do.
-versions = [v for v in versions if str(v[0]) == folder] or versions
-if folder and versions:
+owners = set(importlib.metadata.packages_distributions().get("tensorflow", ()))
+found = [distribution for name in owners for distribution in importlib.metadata.distributions(name=name)]
+# The metadata of an editable or split installation is elsewhere.
+beside = [distribution for distribution in found if str(distribution.locate_file("tensorflow")) == folder] or found
+if folder and beside:
     print(folder)
-    print(versions[0][1])
+    print(beside[0].version)
 ]=] ${TensorFlow_ROOT}
   OUTPUT_VARIABLE _tensorflow
   OUTPUT_STRIP_TRAILING_WHITESPACE

@@ -1,7 +1,5 @@
-// What lets the Python module load where glibc is older than here: two symbols that came with 2.32 and 2.34.
-//
-// Compiled into lrops._native for wheels (LROPS_PORTABLE), which is linked with --wrap=pthread_once. x86-64 only: other
-// machines have other versions to go back to.
+// Lets the Python module of a wheel load on an older glibc: two symbols that came with 2.32 and 2.34. x86-64 only:
+// other machines have other versions to go back to. It is linked with --wrap=pthread_once.
 #include <pthread.h>
 
 // libstdc++ reads it to save atomic operations: "no" is always a right answer.

@@ -1,7 +1,7 @@
-"""What pyproject.toml says of the build: the version, the TensorFlow minors and the build requirements.
+"""What pyproject.toml says about the build: the version, the TensorFlow minors, and what each task installs.
 
-Imported by setup.py, wheels.py, compile_ptx.py and the tests, and asked by the Makefile; they are read nowhere else. An
-expression has to do: Python 3.10 has no reader of TOML. It must run before anything is installed.
+setup.py, the tools and the tests import it; the Makefile runs it. It runs before anything is installed, on Python 3.10
+too, which has no reader of TOML: so it reads just the lines it needs.
 """
 
 import re
@@ -9,20 +9,19 @@ import sys
 from pathlib import Path
 
 _TEXT = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text("utf-8")
+
+
+def _list(key: str) -> list[str]:
+    return re.findall(r'"([^"]+)"', re.search(rf"^{key} = \[(.*?)\]( *#.*?)?$", _TEXT, re.MULTILINE | re.DOTALL)[1])
+
+
 VERSION = re.search(r'^version = "(.+)"', _TEXT, re.MULTILINE)[1]
-MINORS = re.findall(r'"([\d.]+)"', re.search(r"^tensorflow = \[(.+)\]", _TEXT, re.MULTILINE)[1])
-# TensorFlow is no part of these: which one is built against is the caller's choice, and one for each minor.
-REQUIREMENTS = [
-    line
-    for line in re.findall(r'^ +"(.+)",$', re.search(r"requires = \[\n(.+?)\n\]", _TEXT, re.DOTALL)[1], re.MULTILINE)
-    if not line.startswith("tensorflow")
-]
-
-
-def requirement(name: str) -> str:
-    """The build requirement on a distribution, as pip takes it."""
-    return next(line for line in REQUIREMENTS if line.startswith(name))
-
+MINORS = _list("tensorflow")
+# TensorFlow is none of these: which one to build against is the caller's choice.
+REQUIREMENTS = [line for line in _list("requires") if not line.startswith("tensorflow")]
+EXTRAS = {name: _list(name) for name in ("plot", "demo", "test", "xla-gpu")}
+EXTRAS["test"] += EXTRAS["demo"] + REQUIREMENTS  # the tests build without isolation
 
 if __name__ == "__main__":
-    print({"version": VERSION, "minors": " ".join(MINORS), "pybind11": requirement("pybind11")}[sys.argv[1]])
+    facts = {"version": [VERSION], "minors": MINORS, "build": REQUIREMENTS, "lint": _list("lint"), **EXTRAS}
+    print(*facts[sys.argv[1]], sep="\n")

@@ -1,7 +1,6 @@
 """One machine, several devices: `MirroredStrategy`. Every replica takes the rate of the same step.
 
-Run by hand; on a machine without GPUs the CPU stands in as two devices. The tests read what it prints. It must not
-know the curve.
+Without GPUs, the CPU is split into two devices.
 """
 
 import keras

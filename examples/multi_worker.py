@@ -1,7 +1,7 @@
-"""Several machines: `MultiWorkerMirroredStrategy`, in a loop of one's own; Keras 3's `fit` refuses several workers.
+"""Several machines: `MultiWorkerMirroredStrategy` in your own loop; Keras 3's `fit` refuses several workers.
 
-Run once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash: it restores the last
-checkpoint. The tests run and kill it. It must not know the curve.
+Run it once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash: it restores the last
+checkpoint.
 """
 
 import argparse

@@ -1,7 +1,6 @@
-"""Several machines in `model.fit`: `MultiWorkerMirroredStrategy` under tf_keras, since Keras 3's `fit` refuses several.
+"""Several machines in `model.fit`: `MultiWorkerMirroredStrategy` under tf_keras; Keras 3's `fit` refuses several.
 
-Run once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash. The tests run it and read
-its files. It must not know the curve.
+Run it once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash.
 """
 
 import argparse

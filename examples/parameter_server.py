@@ -1,7 +1,7 @@
 """A chief, workers and parameter servers: `ParameterServerStrategy`. Every process that runs the graph imports lrops.
 
-Run once for each task, with TF_CONFIG as TensorFlow documents it. Workers and parameter servers serve until they are
-stopped; the chief prints each step's rate. It must not know the curve.
+Run it once for each task, with TF_CONFIG as TensorFlow documents it. The chief prints each step's rate and ends; the
+others serve until they are stopped.
 """
 
 import tensorflow as tf

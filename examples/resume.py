@@ -1,7 +1,6 @@
 """Trains, is killed, trains on: the learning rate goes on where it was, because it is a function of the step alone.
 
-Run by hand, any number of times, until the run is finished; the tests kill it. It writes each step and the rate that
-the update took to rates.txt, and must not know the curve.
+Run it until the run is finished. It writes each step and the rate that the update took to rates.txt.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """Trains a small Vision Transformer on handwritten digits, with warmup and without, and draws what happened.
 
-Run by `make demo`, or by hand: see --help. It shows how lrops is used and must not know more than its public names.
 Both runs start from the same weights and see the same batches; only the first steps of the learning rate differ.
 """
 

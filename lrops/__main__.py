@@ -1,23 +1,36 @@
-"""`python -m lrops`: a doctor for the installation, rates in a table or a picture, a benchmark of one's own.
+"""`python -m lrops`: a doctor for the installation, rates in a table or a picture, a benchmark of your own step.
 
-Run by users. It must come up where TensorFlow or the compiled op cannot be loaded, so it imports them where needed.
+It must start where TensorFlow or the compiled op cannot be loaded, so each command imports what it needs.
 """
 
 import argparse
+import dataclasses
 import sys
+
+from lrops import _hyperparameters
+
+# The type and the metavar of an option, by the type that a hyper-parameter declares.
+_OPTIONS = {
+    int: (int, "STEPS"),
+    float: (float, "RATIO"),
+    float | _hyperparameters.Variable: (float, "RATE"),
+    _hyperparameters.DtypeName: (str, "DTYPE"),
+}
 
 
 def _curve(parser):
-    """The options of a curve: the arguments of `WarmupCosineDecay`."""
+    """The options of a curve: the hyper-parameters of `WarmupCosineDecay`."""
     options = parser.add_argument_group("the curve")
-    options.add_argument("--initial-learning-rate", type=float, required=True, metavar="RATE", help="the peak")
-    options.add_argument("--warmup-steps", type=int, required=True, metavar="STEPS")
-    options.add_argument("--total-steps", type=int, required=True, metavar="STEPS", help="with warmup and hold")
-    options.add_argument("--alpha", type=float, default=0.001, metavar="RATIO", help="floor / peak (%(default)s)")
-    options.add_argument("--hold-steps", type=int, default=0, metavar="STEPS", help="at the peak (%(default)s)")
-    options.add_argument("--warmup-start", type=float, default=0.0, metavar="RATIO", help="first / peak (%(default)s)")
-    options.add_argument("--start-step", type=int, default=0, metavar="STEP", help="where it begins (%(default)s)")
-    options.add_argument("--dtype", default="float32", help="of the rate (%(default)s)")
+    for field in sorted(dataclasses.fields(_hyperparameters.Decay), key=lambda field: field.kw_only):
+        required = field.default is dataclasses.MISSING
+        converter, metavar = _OPTIONS[field.type]
+        options.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=converter,
+            metavar=metavar,
+            help=field.metadata["help"] + ("" if required else " (%(default)s)"),
+            **({"required": True} if required else {"default": field.default}),
+        )
     return [action.dest for action in options._group_actions]
 
 
@@ -25,7 +38,7 @@ def _checked(parser, options, names):
     """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
     import numpy as np
 
-    from lrops import plotting
+    from lrops import curves
 
     if options.dtype == "bfloat16":
         try:
@@ -37,7 +50,7 @@ def _checked(parser, options, names):
 
     config = {name: getattr(options, name) for name in names}
     try:
-        plotting.rates(config, np.zeros(0, np.int64))  # checks them
+        curves.rates(config, np.zeros(0, np.int64))  # checks them
     except (ValueError, TypeError) as error:  # a TypeError where a number has more than 64 bits
         parser.error(str(error) if isinstance(error, ValueError) else "a number of steps must fit in 64 bits")
     return config
@@ -54,15 +67,15 @@ def table(parser, options):
     """The rates at the steps that matter, or at any."""
     import numpy as np
 
-    from lrops import _loader, plotting  # noqa: F401  (the loader first: it says why _native cannot load)
+    from lrops import _loader, curves  # noqa: F401  (the loader first: it says why _native cannot load)
 
     config = _checked(parser, options, options.curve)
-    marks = [(str(step), step) for step in options.steps or ()] or plotting.landmarks(config)
+    marks = [(str(step), step) for step in options.steps or ()] or curves.landmarks(config)
     try:
         steps = np.array([step for _, step in marks], np.int64)
     except OverflowError:
         parser.error(f"steps must fit in 64 bits. Received: {options.steps}")
-    rates = plotting.rates(config, steps)
+    rates = curves.rates(config, steps)
     for (name, step), rate in zip(marks, rates, strict=True):
         label = f"{step:>20,}" if options.steps else f"{name:<24}{step:>20,}"
         print(f"{label}  {rate!s:>24}")

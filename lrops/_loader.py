@@ -1,7 +1,6 @@
-"""Finds the compiled libraries that fit the installed TensorFlow, loads them, and says what to do where it cannot.
+"""Finds the compiled libraries for the installed TensorFlow, loads them, and says what to do if it cannot.
 
-Called by lrops/__init__.py and lrops/ops.py. It must not know what the op computes. It looks beside the package and
-nowhere else: no environment variable and no working directory can put another library in its place.
+It looks beside the package and nowhere else: no environment variable can put another library in its place.
 """
 
 import functools
@@ -16,7 +15,7 @@ _PRERELEASE = re.compile("rc|dev")
 _REINSTALL = "run `pip install --force-reinstall --no-deps lrops`"
 
 
-def _check_whole(path: str) -> None:
+def refuse_truncated(path: str) -> None:
     """Refuses a library that was cut short, as a full disk leaves it: to load it would end the process by a signal."""
     try:
         with open(path, "rb") as file:
@@ -43,9 +42,9 @@ _native = importlib.util.find_spec("lrops._native")
 if _native is None or _native.origin is None:
     raise ImportError(
         "lrops was installed without its compiled module, or it was built for another Python: "
-        f"{_REINSTALL}. In a source checkout run `pip install .` and start Python from another folder."
+        f"{_REINSTALL}. In a source checkout run `make dev`, or `pip install .`."
     )
-_check_whole(_native.origin)
+refuse_truncated(_native.origin)
 
 from lrops._native import build_info as build_info  # noqa: E402
 
@@ -113,7 +112,7 @@ def library_paths(version: str) -> dict[str, str]:
     return {name: os.path.join(folder, f"_lrops_{name}.so") for name in ("ops", "xla")}
 
 
-def _check_only(paths: list[str]) -> None:
+def refuse_second_copy(paths: list[str]) -> None:
     """Refuses a second copy of the libraries: to register the same op with XLA again ends the process."""
     ours = {os.path.realpath(path) for path in paths}
     names = "|".join(re.escape(os.path.basename(path)) for path in ours)
@@ -147,11 +146,11 @@ def load_ops() -> Any:
     """
     tf = import_tensorflow()
     modules, paths = {}, library_paths(tf.__version__)
-    _check_only(list(paths.values()))
+    refuse_second_copy(list(paths.values()))
     for name, path in paths.items():
         if not os.path.isfile(path):
             raise ImportError(f"lrops was installed without its library {path}: {_REINSTALL}.")
-        _check_whole(path)
+        refuse_truncated(path)
         try:
             modules[name] = tf.load_op_library(path)
         except (tf.errors.OpError, OSError) as error:

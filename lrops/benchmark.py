@@ -1,14 +1,14 @@
-"""What a schedule costs a training step: the contenders, the step, and a comparison in which all take turns.
-
-Called by `python -m lrops bench` and by the scripts in benchmarks/. It must not know how lrops computes its rate.
-"""
+"""What a schedule costs a training step: the contenders, the step, and a comparison in which all take turns."""
 
 import dataclasses
 import gc
 import math
 import statistics
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -50,12 +50,12 @@ class Joined(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def rates(names=None):
+def contenders(names=None):
     """The contenders, or those of `names`: name -> what an optimizer takes as `learning_rate`.
 
     "constant, again" shows the noise.
     """
-    contenders = {
+    rates = {
         "constant": PEAK,
         "constant, again": PEAK,
         "lrops": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
@@ -65,7 +65,7 @@ def rates(names=None):
         "Keras PolynomialDecay + CosineDecay": Joined(),
         "hand-written, tf.where": HandWritten(),
     }
-    return {name: contenders[name] for name in names or contenders}
+    return {name: rates[name] for name in names or rates}
 
 
 @dataclasses.dataclass
@@ -118,6 +118,25 @@ def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="gr
     if mode == "xla":
         step.instructions = run.experimental_get_compiler_ir()(stage="optimized_hlo").count(" = ")
     return step
+
+
+def gpu_events(step, count):
+    """How often each kernel and copy ran on the GPU in `count` calls of `step`, by TensorFlow's profiler."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    step()
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(count):
+                step()
+            tf.test.experimental.sync_devices()
+        space = xplane_pb2.XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    events = Counter()
+    for plane in space.planes:
+        if plane.name.startswith("/device:GPU:"):
+            streams = [line for line in plane.lines if line.name.startswith("Stream")]
+            events.update(plane.event_metadata[event.metadata_id].name for line in streams for event in line.events)
+    return events
 
 
 def alternate(steps, rounds, seconds):
@@ -188,7 +207,7 @@ def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0
         rounds, seconds: As of `alternate`.
         names: Of the contenders, if not all.
     """
-    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates(names))
+    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), contenders(names))
     return figures(steps, rounds, seconds)
 
 

@@ -1,7 +1,4 @@
-"""`LearningRateLogger`, the Keras callback that logs the rate each batch was trained with.
-
-Created by users and called by `fit`. It must not know the formula: a schedule says what its rate is at a step.
-"""
+"""`LearningRateLogger`, the Keras callback that logs the rate each batch was trained with."""
 
 import contextlib
 import os
@@ -12,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lrops._keras import adopt, classes
+from lrops._arguments import as_count, as_path
+from lrops._keras import add_keras_bases, in_each_keras
 from lrops.schedules import Schedule
-from lrops.steps import as_count
 
 _KEY = "learning_rate"
 # The rate that each training function was traced with, as far as a logger has seen it.
@@ -22,7 +19,7 @@ _TRACED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class _Callback:
-    """What `LearningRateLogger` derives from before any Keras: see `adopt`."""
+    """What `LearningRateLogger` derives from before any Keras: see `add_keras_bases`."""
 
 
 class LearningRateLogger(_Callback):
@@ -86,10 +83,10 @@ class LearningRateLogger(_Callback):
         csv: str | os.PathLike[str] | None = None,
         verify: bool = True,
     ) -> None:
-        _adopt_keras()
+        _add_keras_bases()
         self.every = as_count("every", every)
-        self.log_dir = _as_path("log_dir", log_dir)
-        self.csv = _as_path("csv", csv)
+        self.log_dir = as_path("log_dir", log_dir)
+        self.csv = as_path("csv", csv)
         self.verify = verify
         self._files: list[Any] | None = None
         self._lines: list[tuple[int, Any]] = []
@@ -210,15 +207,8 @@ class LearningRateLogger(_Callback):
             )
 
 
-def _adopt_keras():
-    adopt(LearningRateLogger, "callbacks.Callback")
-
-
-def _as_path(name, value):
-    try:
-        return None if value is None else os.fspath(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a path or None. Received: {name}={value!r}") from None
+def _add_keras_bases():
+    add_keras_bases(LearningRateLogger, "callbacks.Callback")
 
 
 def _updates(optimizer):
@@ -254,7 +244,7 @@ class _Rate:
         self._optimizer = optimizer
         # A schedule has no public name: `learning_rate` is its rate at the optimizer's step.
         self.source = getattr(optimizer, "_learning_rate", None)
-        bases = tuple(base for _, base in classes("optimizers.schedules.LearningRateSchedule"))
+        bases = tuple(base for _, base in in_each_keras("optimizers.schedules.LearningRateSchedule"))
         self.is_schedule = isinstance(self.source, bases)
 
     def read(self):
@@ -341,4 +331,4 @@ class _TensorBoard:
         self._writer.close()
 
 
-_adopt_keras()
+_add_keras_bases()

@@ -1,10 +1,11 @@
 """Checks an installation from the ground up: what is there, whether it loads, whether every path gives the right bits.
 
-Called by `python -m lrops doctor`. The checks run in a process of their own, so that one which ends the process, as
-loading a broken library can, is a finding like any other. It must not repair anything.
+The checks run in a process of their own, so that one which ends the process, as loading a broken library can, is a
+finding like any other. Nothing is repaired.
 """
 
 import ctypes
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -16,7 +17,9 @@ import tempfile
 
 import numpy as np
 
-_CURVE = {"initial_learning_rate": 1e-3, "warmup_steps": 1000, "total_steps": 100_000, "alpha": 0.001}
+from lrops import _hyperparameters
+
+_CURVE = dataclasses.asdict(_hyperparameters.Decay(1e-3, 1000, 100_000))
 _STEPS = np.array([-1, 0, 500, 999, 1000, 33_333, 50_500, 99_999, 100_000, 2**62], np.int64)
 _REPORT = "please report this with the output of `python -m lrops doctor --json`"
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
@@ -43,7 +46,7 @@ def check_host():
     """The formula, evaluated by the compiled module."""
     from lrops import _native
 
-    return _compare(_native.warmup_cosine_decay(_STEPS, **_CURVE, dtype="float32"))
+    return _compare(_native.warmup_cosine_decay(_STEPS, **_CURVE))
 
 
 def check_tensorflow():
@@ -180,7 +183,7 @@ def check_gpu():
         raise RuntimeError(
             "this lrops is built without its CUDA kernel: install a wheel that has it, or build it with NVRTC."
         )
-    least = int(re.search(r"compute_(\d+)", cuda)[1])  # as cmake/compile_ptx.py writes it
+    least = int(re.search(r"compute_(\d+)", cuda)[1])  # as tools/ptx.py writes it
     cards = []
     for gpu in gpus:
         details = tf.config.experimental.get_device_details(gpu)

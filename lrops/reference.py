@@ -1,7 +1,7 @@
 """The learning rate from its definition, in NumPy: what every compiled path is compared with.
 
-Imported by tests and benchmarks only. It must not know the compiled code, and shares nothing with it: extended
-precision and the library's sine here, 64-bit integers and a series there.
+It shares nothing with the compiled code: extended precision and the library's sine here, 64-bit integers and a series
+there.
 """
 
 import bisect

@@ -1,20 +1,26 @@
-"""`WarmupCosineDecay` and `WarmupCosineRestarts`, the Keras learning rate schedules over the compiled ops.
+"""`WarmupCosineDecay` and `WarmupCosineRestarts`, the Keras learning rate schedules over the compiled ops."""
 
-Created by users and called by optimizers. It must not know the formula, which stands in cc/formula, nor the rules for
-hyper-parameters, which stand beside it: it only sees to it that each argument is of the right type.
-"""
-
-import numbers
+import dataclasses
 import os
-import re
 import warnings
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
-from lrops import _native, ops, plotting
-from lrops._keras import adopt
+from lrops import _hyperparameters, _native, ops, plotting
+from lrops._arguments import as_hyperparameter, as_step, as_step_on_host
+from lrops._keras import add_keras_bases
+
+if TYPE_CHECKING:
+    from keras.optimizers.schedules import LearningRateSchedule as _Base
+else:
+
+    class _Base:
+        """What `Schedule` derives from before any Keras: see `add_keras_bases`."""
+
 
 _NO_WARMUP = (
     "{} without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
@@ -23,86 +29,15 @@ _NO_WARMUP = (
 )
 
 
-def _real(name, value):
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{name} must be finite. Received: {name}={value}") from None
-    raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
-
-
-def _peak(name, value):
-    """A number, or the variable that holds it as it was given. The variable's number must be good now."""
-    if not callable(getattr(value, "assign", None)):
-        return _real(name, value)
-    if tuple(value.shape) or "float" not in ops.dtype_name(value):
-        raise TypeError(f"{name}, as a variable, must be a floating scalar. Received: {name}={value!r}")
-    return value
-
-
-def _integer(name, value):
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        if -(2**63) <= value < 2**63:
-            return int(value)
-        raise ValueError(f"{name} must be {'at most ' if value > 0 else 'at least -'}2^62. Received: {name}={value}")
-    message = f"{name} counts steps and must be an integer. Received: {name}={value!r}"
-    if isinstance(value, float) and value.is_integer():
-        message += f". Write {int(value)}"
-    elif hasattr(value, "numpy"):
-        message += ". Write int(...) around it"
-    raise TypeError(message)
-
-
-def _dtype_name(name, value):
-    value_name = value if isinstance(value, str) else getattr(value, "name", None)
-    if value_name is None:
-        raise TypeError(f"{name} must be the name of a dtype or a dtype. Received: {name}={value!r}")
-    return value_name
-
-
-def _name(name, value):
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", value):  # TensorFlow's rule
-        raise ValueError(
-            f"{name} must begin with a letter, a digit or a dot, and go on with them or any of _ - / \\ >. "
-            f"Received: {name}={value!r}"
-        )
-    return value
-
-
-def _number_of(name, value):
-    return None if value is None else _integer(name, value)
-
-
-# The right type of each argument.
-_TYPES = {
-    "initial_learning_rate": _peak,
-    "warmup_steps": _integer,
-    "total_steps": _integer,
-    "first_decay_steps": _integer,
-    "t_mul": _real,
-    "m_mul": _real,
-    "alpha": _real,
-    "hold_steps": _integer,
-    "cycles": _number_of,
-    "warmup_start": _real,
-    "start_step": _integer,
-    "dtype": _dtype_name,
-    "name": _name,
-}
-
-
 def _warn_without_warmup(name, _said=[]):  # noqa: B006  (one list for the process, as the name says)
     if not _said:
         _said.append(True)
-        warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=4)
+        warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=5)
 
 
-def _adopt_keras():
-    """Makes the classes below schedules to every Keras in the process; `__call__` tells who imports one too late."""
-    for keras in adopt(Schedule, "optimizers.schedules.LearningRateSchedule"):
+def _add_keras_bases():
+    """Makes the classes below schedules of every Keras in the process; `__call__` tells who imports one too late."""
+    for keras in add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule"):
         for schedule in (WarmupCosineDecay, WarmupCosineRestarts):
             keras.saving.register_keras_serializable("lrops")(schedule)
 
@@ -110,41 +45,27 @@ def _adopt_keras():
 _S = TypeVar("_S", bound="Schedule")
 
 
-class _Base:
-    """What `Schedule` derives from before any Keras: see `adopt`."""
+class Schedule(_Base, _hyperparameters.Hyperparameters):
+    """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters and names two functions."""
 
-
-class Schedule(_Base):
-    """What the schedules of lrops share: all but the names of the arguments, which a subclass passes on.
-
-    A subclass names its compiled functions: `_op`, of tensors, and `_host`, of arrays.
-    """
-
-    _op: Any
-    _host: Any
-    initial_learning_rate: Any  # a float, or the variable that holds it
-    warmup_steps: int
-    alpha: float
-    warmup_start: float
-    start_step: int
-    dtype: str
+    _op: ClassVar[Callable[..., Any]]  # of tensors
+    _host: ClassVar[Callable[..., Any]]  # of arrays
     name: str
 
-    def __init__(self, **arguments: Any) -> None:
-        _adopt_keras()
-        for name, value in arguments.items():
-            setattr(self, name, _TYPES[name](name, value))
-        self._arguments = tuple(arguments)
+    def __post_init__(self) -> None:
+        """Checks the arguments, and prepares what an evaluation takes."""
+        _add_keras_bases()
+        fields = sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only))  # the order of the signature
+        for field in fields:
+            setattr(self, field.name, as_hyperparameter(field.name, field.type, getattr(self, field.name)))
+        self._arguments = tuple(field.name for field in fields)
         curve = self._checked_curve()
-        # What the formula evaluates: where the peak is a variable, the curve of peak 1.
+        # What the formula evaluates: if the peak is a variable, the curve of peak 1.
         self._tunable = not isinstance(self.initial_learning_rate, float)
         self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
         if self.warmup_steps == 0:
             _warn_without_warmup(type(self).__name__)
-        self._attributes = {key: ops.as_attribute(value) for key, value in self._evaluated.items()}
-        dtype = self._attributes["dtype"]
-        self._attributes["dtype"] = ops.as_dtype(dtype)  # a mere name would leave the eager fast path
-        self._attributes["name"] = self.name
+        self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses another value for an argument: what has been traced would keep the old one."""
@@ -156,7 +77,7 @@ class Schedule(_Base):
             )
         super().__setattr__(name, value)
 
-    def __call__(self, step: Any = None) -> Any:
+    def __call__(self, step: Any = None) -> tf.Tensor:
         """The learning rate at `step`.
 
         Args:
@@ -175,7 +96,7 @@ class Schedule(_Base):
                 f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
                 "after the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
-        rate = self._op(ops.as_step(step), self._attributes)
+        rate = self._op(as_step(step), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def on_host(self, step: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -197,7 +118,7 @@ class Schedule(_Base):
             TypeError: `step` is not of an integer dtype, or wider than int64.
             ValueError: a Python int does not fit in int64.
         """
-        rate = self._host(ops.as_step_on_host(step), **self._evaluated)
+        rate = self._host(as_step_on_host(step), **self._evaluated)
         return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
@@ -258,7 +179,8 @@ class Schedule(_Base):
         return f"lrops.{type(self).__name__}({arguments})"
 
 
-class WarmupCosineDecay(Schedule):
+@dataclasses.dataclass(eq=False, repr=False)
+class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
     """Linear warmup, a hold at the peak, cosine decay to a floor: one op in the graph for each evaluation.
 
     With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
@@ -303,38 +225,15 @@ class WarmupCosineDecay(Schedule):
         ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
     """
 
-    total_steps: int
-    hold_steps: int
+    _: dataclasses.KW_ONLY
+    name: str = "WarmupCosineDecay"
+
     _op = staticmethod(ops.warmup_cosine_decay)
     _host = staticmethod(_native.warmup_cosine_decay)
 
-    def __init__(
-        self,
-        initial_learning_rate: Any,
-        warmup_steps: int,
-        total_steps: int,
-        alpha: float = 0.001,
-        *,
-        hold_steps: int = 0,
-        warmup_start: float = 0.0,
-        start_step: int = 0,
-        dtype: Any = "float32",
-        name: str = "WarmupCosineDecay",
-    ) -> None:
-        super().__init__(
-            initial_learning_rate=initial_learning_rate,
-            warmup_steps=warmup_steps,
-            total_steps=total_steps,
-            alpha=alpha,
-            hold_steps=hold_steps,
-            warmup_start=warmup_start,
-            start_step=start_step,
-            dtype=dtype,
-            name=name,
-        )
 
-
-class WarmupCosineRestarts(Schedule):
+@dataclasses.dataclass(eq=False, repr=False)
+class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
     """Linear warmup, then cycles of cosine decay, each starting anew at a peak: SGDR, one op for each evaluation.
 
     Keras' `CosineDecayRestarts` behind a warmup (Loshchilov and Hutter, 2017), with restarts at exact steps. With
@@ -374,41 +273,11 @@ class WarmupCosineRestarts(Schedule):
             start_step. The message names it, the rule and the value.
     """
 
-    first_decay_steps: int
-    t_mul: float
-    m_mul: float
-    cycles: int | None
+    _: dataclasses.KW_ONLY
+    name: str = "WarmupCosineRestarts"
+
     _op = staticmethod(ops.warmup_cosine_restarts)
     _host = staticmethod(_native.warmup_cosine_restarts)
 
-    def __init__(
-        self,
-        initial_learning_rate: Any,
-        warmup_steps: int,
-        first_decay_steps: int,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.001,
-        *,
-        cycles: int | None = None,
-        warmup_start: float = 0.0,
-        start_step: int = 0,
-        dtype: Any = "float32",
-        name: str = "WarmupCosineRestarts",
-    ) -> None:
-        super().__init__(
-            initial_learning_rate=initial_learning_rate,
-            warmup_steps=warmup_steps,
-            first_decay_steps=first_decay_steps,
-            t_mul=t_mul,
-            m_mul=m_mul,
-            alpha=alpha,
-            cycles=cycles,
-            warmup_start=warmup_start,
-            start_step=start_step,
-            dtype=dtype,
-            name=name,
-        )
 
-
-_adopt_keras()
+_add_keras_bases()

@@ -1,7 +1,4 @@
-"""`total_steps`: how many optimizer steps Keras' `fit` will run on some data.
-
-Called by users, for the `total_steps` of a schedule. It must not know schedules, and it reads no element of the data.
-"""
+"""`total_steps`: how many optimizer steps Keras' `fit` will run on some data. It reads no element of the data."""
 
 import collections.abc
 import math
@@ -10,18 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from lrops._keras import classes
+from lrops._arguments import as_count
+from lrops._keras import in_each_keras
 
 _KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where it is given no batch_size
-
-
-def as_count(name: str, value: object) -> int:
-    """`value` as an int, where it is an integer of at least 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    return int(value)
 
 
 def total_steps(
@@ -113,7 +102,7 @@ def _rows(data):
     """The rows of arrays, or None where `data` is made of batches."""
     if isinstance(data, numbers.Integral) and not isinstance(data, bool):
         return as_count("data, as a number of rows,", data)
-    py_datasets = (base for _, base in classes("utils.Sequence"))  # as Keras 3 still calls PyDataset
+    py_datasets = (base for _, base in in_each_keras("utils.Sequence"))  # as Keras 3 still calls PyDataset
     if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *py_datasets)):
         return None
     shapes = [getattr(array, "shape", None) for array in tf.nest.flatten(data)]

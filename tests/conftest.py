@@ -1,7 +1,4 @@
-"""The tables that every test shares: curves, tolerances, and the modes in which a rate can be computed.
-
-Used by all tests. It must not know how the installed package computes: a mode is one public way to ask for a rate.
-"""
+"""The tables that every test shares: curves, tolerances, and the modes in which a rate can be computed."""
 
 import dataclasses
 import itertools
@@ -210,19 +207,29 @@ def held_by(dtype, curves=CURVES):
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
 
 
-def run_python(*arguments, folder, prefix=(), **environment):
-    """A Python process in `folder`, with these variables added to the environment: what it said and its exit code.
+# Seconds after which a process counts as hanging. No test needs a fraction of it, on a machine however busy.
+HANGS = 1200
 
-    `prefix` is a command that starts what stands after it.
-    """
-    return subprocess.run(
-        [*prefix, sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+
+def run_process(*command, folder=None, **environment):
+    """Runs a command in `folder`, with these variables added to the environment: what it said and its exit code."""
+    try:
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=folder,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=HANGS,
+        )
+    except subprocess.TimeoutExpired as hung:
+        pytest.fail(f"{command} hangs: it has not ended after {HANGS} seconds. It said: {hung.stdout} {hung.stderr}")
+
+
+def run_python(*arguments, folder, prefix=(), **environment):
+    """`run_process` of a Python; `prefix` is a command that starts what comes after it."""
+    return run_process(*prefix, sys.executable, *arguments, folder=folder, **environment)
 
 
 # How a script for `run_python` begins that trains on two replicas.
@@ -285,7 +292,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
 
 
-# Where the libraries for the installed TensorFlow stand in the package.
+# The folder of the libraries for the installed TensorFlow, in the package.
 FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])
 
 

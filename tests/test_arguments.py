@@ -1,8 +1,4 @@
-"""Bad input: each wrong argument is refused where it enters, with the argument, the rule and the value.
-
-Python arguments raise in the constructor; attributes of a hand-made graph fail with InvalidArgument. It must not know
-where a rule is written.
-"""
+"""Bad input is refused where it enters, by the argument, the rule and the value: in Python and in a graph."""
 
 import copy
 import json

@@ -5,15 +5,13 @@ The rate used is measured, not computed: SGD on a loss whose gradient is -1 move
 
 import csv
 import glob
-import os
 import resource
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_python
 
 import lrops
 from lrops import LearningRateLogger, reference
@@ -403,11 +401,5 @@ for rate, name in ((schedule, "schedule"), (0.25, "constant")):
     ids=["before lrops", "after lrops", "resumes"],
 )
 def test_tf_keras(code, tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "rates.csv")],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+    result = run_python("-c", code, tmp_path / "rates.csv", folder=tmp_path)
     assert result.returncode == 0, result.stderr

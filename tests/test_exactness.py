@@ -1,7 +1,4 @@
-"""The numbers: correctly rounded against arbitrary precision, and the same bits on every path.
-
-Uses the tables of conftest.py. It must not know how a path computes.
-"""
+"""The numbers: correctly rounded against arbitrary precision, and the same bits on every path."""
 
 import bisect
 import functools

@@ -1,7 +1,4 @@
-"""What `import lrops` costs a job of a thousand processes that read it from one file system: files, and nothing else.
-
-Runs a process of its own. It must not time anything: docs/clusters.md has the time.
-"""
+"""`import lrops` opens few files: a job of a thousand processes reads them all from one file system."""
 
 import compileall
 

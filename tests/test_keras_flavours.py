@@ -1,7 +1,4 @@
-"""Keras 3, tf_keras, and tf.keras set to either: each in a process of its own, as a user starts it.
-
-It must not know how the class comes by its base classes.
-"""
+"""Keras 3, tf_keras, and tf.keras set to either, each in its own process, as a user starts it."""
 
 import re
 

@@ -1,7 +1,6 @@
-"""The loader: every way in which the library cannot load is one sentence with its cure, and load order does not matter.
+"""The loader: every way in which the library cannot load is one sentence with its cure; load order does not matter.
 
-Each case runs in a process of its own on a copy of the installed package, damaged as the case says. It must not know
-how the loader goes about it.
+Each case runs in its own process on a copy of the installed package, damaged as the case says.
 """
 
 import json
@@ -10,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -203,6 +203,21 @@ def test_xla_works_whichever_came_first(order, tmp_path):
     assert result.returncode == 0 and "ran" in result.stdout, result.stderr
 
 
+def test_a_second_copy_is_refused(package):
+    script = f"""
+import sys, lrops
+for name in [name for name in sys.modules if name.split(".")[0] == "lrops"]:
+    del sys.modules[name]
+sys.path.insert(0, {str(package.parent)!r})
+import lrops
+"""
+    result = run_python("-c", script, folder=package)
+    assert result.returncode == 1, result
+    said = result.stderr.strip().splitlines()[-1]
+    assert said.startswith("ImportError: ") and "already loaded" in said and "Start Python anew" in said
+    assert str(Path(lrops.__file__).parent) in said and str(package) in said
+
+
 def test_nothing_is_loaded_from_the_working_directory(package, tmp_path):
     """An attacker's file of the right name, in the working directory and on the library path, is not opened."""
     elsewhere = tmp_path / "elsewhere"
@@ -221,3 +236,27 @@ def test_build_info_is_plain():
     assert len(lrops.build_info["tensorflow"].split(", ")) == len(CARRIED)
     assert any(version.startswith(f"{MINOR}.") for version in lrops.build_info["tensorflow"].split(", "))
     assert set(lrops.build_info) == {"version", "commit", "tensorflow", "compiler", "cuda"}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder like a clone: the sources of the package, not compiled, below a setup.py."""
+    sources = Path(__file__).parent.parent / "lrops"
+    ignored = shutil.ignore_patterns("_native*.so", "_tf*", "__pycache__")
+    shutil.copytree(sources, tmp_path / "clone" / "lrops", ignore=ignored)
+    (tmp_path / "clone" / "setup.py").touch()
+    return tmp_path / "clone"
+
+
+@pytest.mark.parametrize("command", [["-c", "import lrops; print(lrops.__file__)"], ["-m", "lrops", "doctor"]])
+def test_in_a_checkout_the_installed_package_is_imported(checkout, command):
+    """Where the README leaves a reader, after `pip install .`"""
+    result = run_python(*command, folder=checkout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert str(Path(lrops.__file__).parent) in result.stdout and str(checkout) not in result.stdout
+
+
+def test_in_a_checkout_without_an_installed_package_the_cure_is_named(checkout):
+    result = run_python("-S", "-E", "-c", "import lrops", folder=checkout)
+    assert result.returncode == 1
+    assert "In a source checkout run `make dev`, or `pip install .`" in result.stderr.strip().splitlines()[-1]

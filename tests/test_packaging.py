@@ -1,7 +1,4 @@
-"""What the build files say twice is the same, CMake refuses with a cure, and the sdist builds what is installed.
-
-Whole wheels are compared by `make reproducible` and tried by `make matrix`. It must not know what the files hold.
-"""
+"""The build files agree, CMake refuses with a cure, the sdist builds what is installed, and how it is linked."""
 
 import json
 import os
@@ -16,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import FOLDER, run_process
 from pyproject import MINORS, VERSION
 
 import lrops
@@ -41,8 +39,8 @@ def test_the_changelog_has_the_version():
 
 def configure(sources, build, *options):
     """What CMake says of these sources, on one line."""
-    command = [shutil.which("cmake", path=PATH), "-G", "Ninja", "-S", sources, "-B", build, *options]
-    done = subprocess.run(command, env=os.environ | {"PATH": PATH}, capture_output=True, encoding="utf-8", timeout=300)
+    cmake = shutil.which("cmake", path=PATH)
+    done = run_process(cmake, "-G", "Ninja", "-S", sources, "-B", build, *options, PATH=PATH)
     return " ".join((done.stdout + done.stderr).split())
 
 
@@ -95,7 +93,7 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
 
 
 def build(folder, *command):
-    result = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, encoding="utf-8", timeout=600)
+    result = run_process(sys.executable, *command, folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -121,3 +119,25 @@ def test_the_sdist_builds_what_is_installed(tmp_path, monkeypatch):
     assert {Path(name).name for name in built} >= {"_lrops_ops.so", "_lrops_xla.so", Path(_native.__file__).name}
     for name, content in built.items():
         assert (INSTALLED.parent / name).read_bytes() == content, name
+
+
+LIBRARIES = [Path(_native.__file__), INSTALLED / FOLDER / "_lrops_ops.so", INSTALLED / FOLDER / "_lrops_xla.so"]
+
+
+def read(tool, *arguments):
+    path = shutil.which(tool)
+    if path is None:
+        pytest.skip(f"no {tool} on this machine")
+    return run_process(path, *arguments).stdout
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name.split(".")[0])
+def test_how_it_is_linked(library):
+    dynamic, segments = read("readelf", "-dW", library), read("readelf", "-lW", library)
+    assert "BIND_NOW" in dynamic and "GNU_RELRO" in segments
+    assert not re.search("RPATH|RUNPATH|TEXTREL", dynamic)
+    assert re.search(r"GNU_STACK.* RW ", segments)
+    assert "__stack_chk_fail" in read("nm", "-D", library)
+    exported = {line.split(" ", 2)[2] for line in read("nm", "-DC", "--defined-only", library).splitlines()}
+    ours = {name for name in exported if not re.search(r"\bstd::", name)}
+    assert ours == ({"PyInit__native"} if library.name.startswith("_native") else set())

@@ -1,16 +1,9 @@
-"""Pictures of curves: what is drawn where, on which axes, and what is said where it cannot be drawn.
-
-That they look good is for eyes; it must not compare pixels.
-"""
-
-import os
-import subprocess
-import sys
+"""Pictures of curves: what is drawn where, on which axes, and what is said if it cannot be drawn."""
 
 import matplotlib
 import numpy as np
 import pytest
-from conftest import CORNERS, schedule_of
+from conftest import CORNERS, run_python, schedule_of
 
 import lrops
 from lrops import plotting, reference
@@ -76,13 +69,7 @@ def test_bad_arguments(tmp_path):
         hold().plot(tmp_path / "missing" / "curve.png")
 
 
-def test_without_matplotlib_only_drawing_fails():
+def test_without_matplotlib_only_drawing_fails(tmp_path):
     script = "import sys\nsys.modules['matplotlib'] = None\nimport lrops\nlrops.WarmupCosineDecay(1e-3, 10, 100).plot()"
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+    result = run_python("-c", script, folder=tmp_path)
     assert "run `pip install 'lrops[plot]'`" in result.stderr, result.stderr

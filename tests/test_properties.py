@@ -1,7 +1,4 @@
-"""What holds for every curve and every step, and for every node that a file can hold: searched, not listed.
-
-It must not know the formula. The oracle in arbitrary precision stands in test_exactness.py.
-"""
+"""What holds for every curve and every step, and for every node that a file can hold: searched by hypothesis."""
 
 import dataclasses
 import math
@@ -9,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DTYPES, INT64, MAX_STEPS, Curve, Restarts
+from conftest import DTYPES, INT64, MAX_STEPS, PRECISION, Curve, Restarts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_exactness import TOLERANCE_ULP, distance, true_rate
@@ -135,6 +132,78 @@ def test_start_step_shifts_the_curve(curve, by, data):
     np.testing.assert_array_equal(rates(moved, [step + by for step in steps]), rates(curve, steps))
 
 
+# ---- The rules a second time, in exact integers, as the documents of the schedules give them.
+
+
+def holds(dtype, peak):
+    """Whether a peak rounds neither to 0 nor to infinity. float64 has every one."""
+    precision, smallest = PRECISION[dtype]
+    if dtype == "float64":
+        return True
+    # Half of the smallest number ties to 0; half a unit above the largest, to infinity.
+    bias = 2 - precision - smallest
+    return math.ldexp(1, smallest - 1) < peak < math.ldexp(2 - math.ldexp(1, -precision), bias)
+
+
+def good(curve, dtype):
+    """Whether the hyper-parameters keep every rule."""
+    if not (0 < curve.initial_learning_rate < math.inf and holds(dtype, curve.initial_learning_rate)):
+        return False
+    if not (0 <= curve.alpha <= 1 and 0 <= curve.warmup_start <= 1 and abs(curve.start_step) <= MAX_STEPS):
+        return False
+    if not 0 <= curve.warmup_steps <= MAX_STEPS:
+        return False
+    if isinstance(curve, Curve):
+        return 0 <= curve.hold_steps and curve.warmup_steps + curve.hold_steps < curve.total_steps <= MAX_STEPS
+    if not (curve.first_decay_steps >= 1 and 1 <= curve.t_mul < math.inf and 0 < curve.m_mul <= 1):
+        return False
+    if curve.cycles is not None and curve.cycles < 1:
+        return False
+    if curve.t_mul == curve.m_mul == 1:
+        return curve.warmup_steps + (curve.cycles or 1) * curve.first_decay_steps <= MAX_STEPS
+    if (curve.cycles or 1) > 64:
+        return False
+    asked = Restarts(**curve.arguments(cycles=curve.cycles or 65))
+    fitting = (
+        (MAX_STEPS - asked.warmup_steps) // asked.first_decay_steps if asked.t_mul == 1 else len(asked.starts()) - 1
+    )
+    return fitting >= curve.cycles if curve.cycles else 1 <= fitting <= 64
+
+
+def mostly(usual, any_at_all):
+    """Mostly the usual, sometimes anything."""
+    return st.integers(0, 15).flatmap(lambda number: any_at_all if number == 15 else usual)
+
+
+any_ratio = mostly(ratios, st.floats())
+any_peak = mostly(st.sampled_from([1e-3, 1.0, 6e4, 1e-7]) | st.floats(1e-30, 1e30), st.floats())
+any_count = mostly(st.integers(0, 1000) | st.integers(0, MAX_STEPS), int64s)
+shared = {"initial_learning_rate": any_peak, "warmup_steps": any_count, "alpha": any_ratio, "warmup_start": any_ratio}
+shared |= {"start_step": mostly(st.integers(-MAX_STEPS, MAX_STEPS), int64s)}
+any_curve = st.builds(Curve, **shared, total_steps=any_count, hold_steps=any_count) | st.builds(
+    Restarts,
+    **shared,
+    first_decay_steps=any_count,
+    t_mul=mostly(st.sampled_from([1.0, 1.5, 2.0, 3.0]) | st.floats(1, 2), st.floats()),
+    m_mul=mostly(st.just(1.0) | st.floats(0, 1, exclude_min=True), st.floats()),
+    cycles=st.none() | mostly(st.integers(1, 66), int64s),
+)
+
+
+@settings(max_examples=3000)
+@given(any_curve, st.sampled_from(DTYPES), st.lists(int64s, min_size=1, max_size=2))
+def test_the_rules_take_what_is_good_and_nothing_else(curve, dtype, steps):
+    try:
+        found = rates(curve, steps, dtype)
+    except ValueError as error:
+        assert not good(curve, dtype), error
+        assert "Received: " in str(error)
+        return
+    assert good(curve, dtype)
+    for step, rate in zip(steps, found, strict=True):
+        assert distance(rate, true_rate(curve, step), dtype) <= TOLERANCE_ULP[dtype]
+
+
 # What a GraphDef may hold: any string where a real number should stand, any int64, any dtype the op registers.
 reals = st.floats().map(repr) | st.text(max_size=8).filter(str.isprintable) | st.sampled_from(["1e-3", "0", "1", "nan"])
 nodes = st.fixed_dictionaries(
@@ -152,7 +221,7 @@ nodes = st.fixed_dictionaries(
 OP = lrops.load_ops().lrops_warmup_cosine_decay
 
 
-def test_bytes_that_are_no_text_are_refused_too():  # as tests/fuzz/graph.py found: by UnicodeDecodeError
+def test_bytes_that_are_no_text_are_refused_too():  # TensorFlow for Python raised UnicodeDecodeError
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"Received: alpha='1\\xff'"):
         OP([0], initial_learning_rate="1", warmup_steps=1, total_steps=10, alpha=b"1\xff")
 

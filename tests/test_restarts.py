@@ -1,7 +1,4 @@
-"""`WarmupCosineRestarts`: what only it has, as its cycles, its rules, and how it compares with Keras.
-
-Its numbers are in test_exactness.py, with all curves of conftest.py. It must not know how a cycle is looked up.
-"""
+"""What only `WarmupCosineRestarts` has: its cycles, its rules, and how it compares with Keras."""
 
 import json
 
@@ -14,7 +11,7 @@ from conftest import MAX_STEPS, Restarts, schedule_of
 from test_schedule import ROWS, model_of, types_in
 
 import lrops
-from lrops import _native, plotting
+from lrops import _native, curves, plotting
 
 matplotlib.use("agg")
 CURVE = Restarts(initial_learning_rate=0.01, warmup_steps=4, first_decay_steps=8, m_mul=0.5)
@@ -176,11 +173,11 @@ def test_a_variable_holds_the_peak(jit_compile):
 def test_the_phases_of_a_plot():
     curve = {"warmup_steps": 4, "first_decay_steps": 8, "t_mul": 2.0, "m_mul": 0.5, "cycles": 2, "start_step": 1}
     cycles = [("warmup", 1, 5), ("cycle 1", 5, 13), ("cycle 2", 13, 29)]
-    assert plotting.phases(curve) == [*cycles, ("floor", 29, None)]
-    endless = plotting.phases(curve | {"cycles": None})
+    assert curves.phases(curve) == [*cycles, ("floor", 29, None)]
+    endless = curves.phases(curve | {"cycles": None})
     assert endless[:3] == cycles and endless[-1] == ("cycle 5", 125, 253)
-    assert plotting.phases(curve | {"cycles": None, "t_mul": 1e300}) == [*cycles[:2], ("floor", 13, None)]
-    assert plotting.phases(curve | {"cycles": 1000, "t_mul": 1.0})[-1] == ("cycle 64", 509, 517)
+    assert curves.phases(curve | {"cycles": None, "t_mul": 1e300}) == [*cycles[:2], ("floor", 13, None)]
+    assert curves.phases(curve | {"cycles": 1000, "t_mul": 1.0})[-1] == ("cycle 64", 509, 517)
 
 
 def test_the_landmarks_of_a_curve():
@@ -188,7 +185,7 @@ def test_the_landmarks_of_a_curve():
     warmup = [("start", 0), ("middle of warmup", 2)]
     first = [("peak", 4), ("middle of cycle 1", 8), ("last of cycle 1", 11)]
     second = [("start of cycle 2", 12), ("middle of cycle 2", 20), ("last of cycle 2", 27), ("floor", 28)]
-    assert plotting.landmarks(curve) == warmup + first + second
+    assert curves.landmarks(curve) == warmup + first + second
 
 
 def test_a_plot_names_what_it_has_a_place_for():

@@ -1,7 +1,4 @@
-"""The Keras schedule: what it takes as a step, how it is saved, what it puts into a graph, how it trains.
-
-Runs under Keras 3; test_keras_flavours.py starts the other Kerases. It must not know the formula.
-"""
+"""The schedule under Keras 3: what it takes as a step, how it is saved, what it puts into a graph, how it trains."""
 
 import json
 

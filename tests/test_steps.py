@@ -1,7 +1,4 @@
-"""`total_steps` against the `optimizer.iterations` that a real `fit` ends with.
-
-It must not compute a number of steps: Keras counts.
-"""
+"""`total_steps` against the `optimizer.iterations` that a real `fit` ends with."""
 
 import keras
 import numpy as np

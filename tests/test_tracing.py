@@ -1,7 +1,4 @@
-"""One evaluation in a function, and never a stale one: whatever writes the variable in between is seen.
-
-It must not know how the package tells that nothing was written.
-"""
+"""One evaluation in a traced function, and never a stale one: every write to the variable in between is seen."""
 
 import itertools
 

@@ -1,7 +1,4 @@
-"""A peak that a variable holds: assigning it changes the next rate, on every path, without a new trace.
-
-It must not know how the product with the peak is formed.
-"""
+"""A peak that a variable holds: assigning it changes the next rate, on every path, without a new trace."""
 
 import json
 

@@ -1,7 +1,5 @@
-// From the hyper-parameters a user typed to the exact constants of the formula, on the host, once for each op; and the
-// rules that hyper-parameters must keep, with the sentence that a broken one raises. Those of restarts: restarts.h.
-//
-// Called by the kernels' constructors and by the Python module. It must not know TensorFlow, Python or a device.
+// From the hyper-parameters that a user typed to the exact constants of the formula, on the host, once for each op; and
+// the rules for them, each with the sentence that a broken one raises. Restarts are in restarts.h.
 #ifndef LROPS_FORMULA_CURVE_H_
 #define LROPS_FORMULA_CURVE_H_
 
@@ -17,19 +15,36 @@
 
 namespace lrops {
 
-// What every curve has. The words are Keras'; docs for users stand in lrops/schedules.py.
+// What every curve has; lrops/schedules.py documents each for users. `Visit` names every member once: op attributes and
+// Python keywords are read through it, under that name.
 struct Hyperparameters {
   double initial_learning_rate;  // the peak p
   std::int64_t warmup_steps;     // W
   double alpha;                  // the floor as a ratio of the peak
   double warmup_start;           // the first value as a ratio of the peak
   std::int64_t start_step;
+
+  template <class Visitor>
+  void Visit(Visitor&& visit) {
+    visit("initial_learning_rate", initial_learning_rate);
+    visit("warmup_steps", warmup_steps);
+    visit("alpha", alpha);
+    visit("warmup_start", warmup_start);
+    visit("start_step", start_step);
+  }
 };
 
-struct Decay : Hyperparameters {
+struct DecayParameters : Hyperparameters {
   using Curve = DecayCurve;
   std::int64_t total_steps;  // T, warmup and hold included
   std::int64_t hold_steps;   // H
+
+  template <class Visitor>
+  void Visit(Visitor&& visit) {
+    Hyperparameters::Visit(visit);
+    visit("total_steps", total_steps);
+    visit("hold_steps", hold_steps);
+  }
 };
 
 // An IEEE binary format that a rate can be rounded to.
@@ -101,7 +116,7 @@ inline void Split(u64 peak, double ratio, Real<u64>* part, Real<u64>* remainder)
 inline Divisor ToDivisor(u64 d) {
   const u64 shift = LeadingZeros(d) - 1;
   const u64 value = d << shift;
-  // The rules see to it that no cycle is empty, which clang-tidy cannot see from here.
+  // The rules leave no cycle empty, which clang-tidy cannot see from here.
   const u128 most = (u128{1} << 126) - 1;
   return {value, static_cast<u64>(most / value), shift};  // NOLINT(clang-analyzer-core.DivideZero)
 }
@@ -212,7 +227,7 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
 }  // namespace internal
 
 // Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
-inline std::string Refusal(const Decay& h, const Dtype& dtype) {
+inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
   if (refusal.empty()) {
@@ -227,7 +242,7 @@ inline std::string Refusal(const Decay& h, const Dtype& dtype) {
 }
 
 // The hyper-parameters must have passed Refusal.
-inline DecayCurve MakeCurve(const Decay& h) {
+inline DecayCurve MakeCurve(const DecayParameters& h) {
   DecayCurve curve;
   static_cast<Frame&>(curve) = internal::MakeFrame(h, static_cast<u64>(h.total_steps), &curve.drop);
   curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
@@ -236,7 +251,7 @@ inline DecayCurve MakeCurve(const Decay& h) {
   return curve;
 }
 
-// A curve that is ready to be evaluated, in the dtype it was asked for. H is Decay or Restarts.
+// A curve that is ready to be evaluated, in the dtype it was asked for. H is one of the ...Parameters.
 template <class H>
 struct Schedule {
   typename H::Curve curve;

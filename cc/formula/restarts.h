@@ -1,8 +1,5 @@
-// The hyper-parameters of WarmupCosineRestarts: their rules, and the table of cycles that the formula looks steps up
-// in.
-//
-// Called by the kernels' constructors and by the Python module, beside curve.h, which it is built on. It must not know
-// TensorFlow, Python or a device. Powers are exact integers here: they mean the same on every machine.
+// The hyper-parameters of WarmupCosineRestarts: their rules, and the table of cycles in which the formula looks up a
+// step. Powers are exact integers here, and so identical on every machine.
 #ifndef LROPS_FORMULA_RESTARTS_H_
 #define LROPS_FORMULA_RESTARTS_H_
 
@@ -17,12 +14,21 @@
 
 namespace lrops {
 
-struct Restarts : Hyperparameters {
+struct RestartsParameters : Hyperparameters {
   using Curve = RestartsCurve;
   std::int64_t first_decay_steps;
   double t_mul;                        // of each cycle's length to the one before
   double m_mul;                        // of each cycle's height above the floor, likewise
   std::optional<std::int64_t> cycles;  // empty: as many as end by step 2^62
+
+  template <class Visitor>
+  void Visit(Visitor&& visit) {
+    Hyperparameters::Visit(visit);
+    visit("first_decay_steps", first_decay_steps);
+    visit("t_mul", t_mul);
+    visit("m_mul", m_mul);
+    visit("cycles", cycles);
+  }
 };
 
 namespace internal {
@@ -88,17 +94,19 @@ class ExactProduct {
   std::int64_t exponent_ = 0;
 };
 
-// Every cycle is like the first: one stands for all, and there may be any number.
-inline bool AllAlike(const Restarts& h) { return h.t_mul == 1 && h.m_mul == 1; }
+// Whether every cycle is like the first: then the table holds one, and there may be any number.
+inline bool AllAlike(const RestartsParameters& h) { return h.t_mul == 1 && h.m_mul == 1; }
 
 // How many of such cycles end by step 2^62.
-inline std::int64_t FittingAlike(const Restarts& h) { return (kMaxSteps - h.warmup_steps) / h.first_decay_steps; }
+inline std::int64_t FittingAlike(const RestartsParameters& h) {
+  return (kMaxSteps - h.warmup_steps) / h.first_decay_steps;
+}
 
 }  // namespace internal
 
 // The first step of each cycle and the end of the last: as many cycles as were asked for and end by step 2^62, and no
 // more than one more than a table holds.
-inline std::vector<u64> CycleStarts(const Restarts& h) {
+inline std::vector<u64> CycleStarts(const RestartsParameters& h) {
   std::vector<u64> starts{static_cast<u64>(h.warmup_steps)};
   const std::int64_t count = std::min<std::int64_t>(h.cycles.value_or(kTable + 1), kTable + 1);
   internal::ExactProduct length(h.first_decay_steps);
@@ -111,7 +119,7 @@ inline std::vector<u64> CycleStarts(const Restarts& h) {
 }
 
 // Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
-inline std::string Refusal(const Restarts& h, const Dtype& dtype) {
+inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
   if (refusal.empty()) {
@@ -150,12 +158,12 @@ inline std::string Refusal(const Restarts& h, const Dtype& dtype) {
 }
 
 // The hyper-parameters must have passed Refusal.
-inline RestartsCurve MakeCurve(const Restarts& h) {
+inline RestartsCurve MakeCurve(const RestartsParameters& h) {
   RestartsCurve curve{};
   Real<u64> drop;
   std::vector<u64> starts;
   if (internal::AllAlike(h)) {
-    Restarts one = h;
+    RestartsParameters one = h;
     one.cycles = 1;
     starts = CycleStarts(one);
     curve.repeats = static_cast<u64>(h.cycles.value_or(internal::FittingAlike(h)));

@@ -1,10 +1,9 @@
 // Reads an op's attributes into the constants of the formula, or fails with InvalidArgument and the sentence why.
-//
-// Called by the constructor of every kernel, whatever its device. It must not know a device.
 #ifndef LROPS_KERNELS_ATTRIBUTES_H_
 #define LROPS_KERNELS_ATTRIBUTES_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,7 +22,7 @@ inline constexpr char kRestartsOp[] = "Lrops>WarmupCosineRestarts";
 
 namespace internal {
 
-inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const char* name, double* value) {
+inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, double* value) {
   std::string text;
   TF_RETURN_IF_ERROR(context->GetAttr(name, &text));
   if (absl::SimpleAtod(text, value)) return absl::OkStatus();
@@ -32,19 +31,15 @@ inline absl::Status ReadReal(tensorflow::OpKernelConstruction* context, const ch
       absl::StrCat(name, " must be a decimal number. Received: ", name, "='", absl::CHexEscape(text), "'"));
 }
 
-// What only one of the curves has.
-inline absl::Status ReadCycles(tensorflow::OpKernelConstruction* context, Decay* h) {
-  TF_RETURN_IF_ERROR(context->GetAttr("total_steps", &h->total_steps));
-  return context->GetAttr("hold_steps", &h->hold_steps);
+inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, std::int64_t* value) {
+  return context->GetAttr(name, value);
 }
 
-inline absl::Status ReadCycles(tensorflow::OpKernelConstruction* context, Restarts* h) {
-  std::int64_t cycles;
-  TF_RETURN_IF_ERROR(context->GetAttr("first_decay_steps", &h->first_decay_steps));
-  TF_RETURN_IF_ERROR(ReadReal(context, "t_mul", &h->t_mul));
-  TF_RETURN_IF_ERROR(ReadReal(context, "m_mul", &h->m_mul));
-  TF_RETURN_IF_ERROR(context->GetAttr("cycles", &cycles));
-  if (cycles != 0) h->cycles = cycles;
+inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name,
+                                  std::optional<std::int64_t>* value) {
+  std::int64_t number;
+  TF_RETURN_IF_ERROR(context->GetAttr(name, &number));
+  if (number != 0) *value = number;
   return absl::OkStatus();
 }
 
@@ -52,12 +47,9 @@ template <class H>
 absl::Status Read(tensorflow::OpKernelConstruction* context, Schedule<H>* schedule) {
   H h;
   tensorflow::DataType type;
-  TF_RETURN_IF_ERROR(ReadReal(context, "initial_learning_rate", &h.initial_learning_rate));
-  TF_RETURN_IF_ERROR(context->GetAttr("warmup_steps", &h.warmup_steps));
-  TF_RETURN_IF_ERROR(ReadCycles(context, &h));
-  TF_RETURN_IF_ERROR(ReadReal(context, "alpha", &h.alpha));
-  TF_RETURN_IF_ERROR(ReadReal(context, "warmup_start", &h.warmup_start));
-  TF_RETURN_IF_ERROR(context->GetAttr("start_step", &h.start_step));
+  absl::Status read;
+  h.Visit([&](const char* name, auto& value) { read.Update(ReadAttribute(context, name, &value)); });
+  TF_RETURN_IF_ERROR(read);
   TF_RETURN_IF_ERROR(context->GetAttr("dtype", &type));
   const std::string name = type == tensorflow::DT_HALF     ? "float16"
                            : type == tensorflow::DT_FLOAT  ? "float32"

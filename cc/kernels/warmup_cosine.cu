@@ -1,7 +1,6 @@
 // The ops on a GPU, device side: the formula over every element of `step`, which stays in device memory.
-//
-// Launched by cuda_driver.cc through the driver API. It must not know TensorFlow, the C++ library or a CUDA header:
-// NVRTC compiles it to the PTX that the op library carries; nvcc and, in the tests, a host compiler take it as well.
+// It includes no TensorFlow, C++ library or CUDA header: NVRTC compiles it to warmup_cosine.ptx, which is committed
+// beside it (`make ptx`).
 #include "formula/warmup_cosine.h"
 
 // `bytes`, the width of the output, is the same in every thread: one kernel to compile at a driver's first launch costs

@@ -1,6 +1,4 @@
 // The ops on a CPU: the formula over every element of `step`.
-//
-// Called by TensorFlow's executor, in eager and graph mode. It must not know the other devices.
 #include <cstdint>
 
 #include "kernels/attributes.h"
@@ -35,15 +33,15 @@ class LearningRateCpu : public tensorflow::OpKernel {
     tensorflow::Shard(threads.num_threads, threads.workers, step.NumElements(), kCycles, evaluate);
   }
 
-  // A scalar takes less time than handing the op to another thread would: the executor runs it where it stands.
+  // A scalar takes less time than handing the op to another thread would: the executor runs it on its own thread.
   bool IsExpensive() override { return false; }
 
  private:
   Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<Decay>);
-REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<Restarts>);
+REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<DecayParameters>);
+REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<RestartsParameters>);
 
 }  // namespace
 }  // namespace lrops

@@ -1,14 +1,12 @@
 // The ops on an NVIDIA GPU: one launch on TensorFlow's stream for an evaluation of any shape, no copy and no wait.
-//
-// Called by TensorFlow's executor. It must not know a CUDA header, so that it builds against every flavour of
-// TensorFlow and loads where there is no CUDA: the launcher opens the driver when the first evaluation comes.
+// No CUDA header is included, so it builds against every TensorFlow and loads where there is no CUDA.
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/attributes.h"
-#include "kernels/cuda_driver.h"
+#include "kernels/cuda_launcher.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "xla/stream_executor/stream.h"
 
@@ -36,8 +34,8 @@ class LearningRateGpu : public tensorflow::OpKernel {
   Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<Decay>);
-REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<Restarts>);
+REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<DecayParameters>);
+REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<RestartsParameters>);
 
 }  // namespace
 }  // namespace lrops

@@ -1,8 +1,5 @@
 // The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
-//
-// Called by TensorFlow's bridge to XLA, for every platform that XLA has: its u64 is the whole requirement. It must not
-// know a platform but the CPU, and of that only how XLA fuses there. A unit of its own, and a library of its own,
-// because XLA's headers take half a minute to compile.
+// XLA's headers take half a minute to compile, so this is a library of its own.
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -18,7 +15,7 @@
 namespace lrops {
 namespace {
 
-// What warmup_cosine.h asks of U, for an array of u64 in the XLA graph. XLA's shifts by 64 or more give 0 as well.
+// What arithmetic.h asks of U, for an array of u64 in the XLA graph. XLA's shifts by 64 or more give 0 as well.
 struct XlaU64 {
   xla::XlaOp op;
 };
@@ -123,8 +120,8 @@ class LearningRateXla : public tensorflow::XlaOpKernel {
   Schedule<H> schedule_;
 };
 
-REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<Decay>);
-REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<Restarts>);
+REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<DecayParameters>);
+REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<RestartsParameters>);
 
 // TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. Where this library is
 // loaded later than that, as in `x = tf.constant(1); import lrops`, the kernels have to be added by hand.
@@ -144,7 +141,7 @@ bool RegisterLate(const char* op) {
   }
   return true;
 }
-const bool registered_late = RegisterLate<Decay>(kDecayOp) && RegisterLate<Restarts>(kRestartsOp);
+const bool registered_late = RegisterLate<DecayParameters>(kDecayOp) && RegisterLate<RestartsParameters>(kRestartsOp);
 
 }  // namespace
 }  // namespace lrops

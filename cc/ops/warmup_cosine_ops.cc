@@ -1,7 +1,7 @@
 // The interface of each op: its input, its attributes, its output, its documentation. The kernels register against it.
 //
-// Loaded by lrops/_loader.py. It must not know the formula or a device. An op's name, attributes and
-// defaults are a promise: saved models hold them, but not a value that is the default. They may gain attributes.
+// An op's name, attributes and defaults are a promise: saved models hold them, except a value that is the default. An
+// op may gain attributes with defaults.
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 
@@ -55,7 +55,7 @@ REGISTER_OP("Lrops>WarmupCosineRestarts")
     .Attr("dtype: {half, bfloat16, float, double} = DT_FLOAT")
     .SetShapeFn(tensorflow::shape_inference::UnchangedShape)
     .Doc(R"doc(
-The learning rate at `step`: linear warmup, then cycles of cosine decay, each starting anew at a peak.
+The learning rate at `step`: linear warmup, then cycles of cosine decay, each starting again at a peak.
 
 As Lrops>WarmupCosineDecay up to the peak. With W = warmup_steps and s = step - start_step, clamped to at least 0, cycle
 i = 0, 1, ... has L = first_decay_steps * t_mul^i steps, rounded to the nearest integer, ties to even. With d steps of

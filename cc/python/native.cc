@@ -1,17 +1,18 @@
 // The Python module lrops._native: the formula over NumPy arrays, the rules for hyper-parameters, and build facts.
-//
-// Imported by lrops/schedules.py, callbacks and tests. It must not know TensorFlow: it works where that cannot load.
+// It works where TensorFlow cannot load.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "formula/curve.h"
 #include "formula/restarts.h"
+#include "python/build_info.h"
 
 namespace py = pybind11;
 
@@ -32,10 +33,33 @@ void Check(const H& hyperparameters, const lrops::Dtype& dtype) {
   if (!refusal.empty()) throw py::value_error(refusal);
 }
 
-// The rates of a curve, of type Decay or Restarts, after its rules were checked.
+template <class T>
+T Cast(const char* name, const py::kwargs& arguments) {
+  if (!arguments.contains(name)) throw py::type_error(std::string("missing the argument ") + name);
+  const py::object value = arguments[name];
+  try {
+    return value.cast<T>();
+  } catch (const py::cast_error&) {
+    throw py::type_error(std::string(name) +
+                         (std::is_same_v<T, double>        ? " must be a number."
+                          : std::is_same_v<T, std::string> ? " must be a string."
+                                                           : " must be an integer of 64 bits.") +
+                         " Received: " + name + "=" + py::repr(value).cast<std::string>());
+  }
+}
+
+// The rates of a curve; H is one of the ...Parameters, and `arguments` has its members by name, and the dtype.
 template <class H>
-py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const H& hyperparameters,
-                        const std::string& dtype) {
+py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const py::kwargs& arguments) {
+  H hyperparameters;
+  std::size_t known = 1;
+  hyperparameters.Visit([&](const char* name, auto& value) {
+    value = Cast<std::decay_t<decltype(value)>>(name, arguments);
+    ++known;
+  });
+  const std::string dtype = Cast<std::string>("dtype", arguments);
+  if (arguments.size() != known)
+    throw py::type_error("unknown argument among " + py::repr(arguments).cast<std::string>());
   const lrops::Dtype& stored = DtypeNamed(dtype);
   Check(hyperparameters, stored);
   const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> step(strided);  // copied if need be
@@ -55,40 +79,16 @@ py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const H& hy
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "The lrops formula over NumPy arrays, the rules for its hyper-parameters, and build facts.";
-  m.def(
-      "warmup_cosine_decay",
-      [](const py::array_t<std::int64_t, 0>& step, double initial_learning_rate, std::int64_t warmup_steps,
-         std::int64_t total_steps, double alpha, std::int64_t hold_steps, double warmup_start, std::int64_t start_step,
-         const std::string& dtype) {
-        const lrops::Decay decay{
-            {initial_learning_rate, warmup_steps, alpha, warmup_start, start_step}, total_steps, hold_steps};
-        return LearningRates(step, decay, dtype);
-      },
-      py::arg("step").noconvert(), py::kw_only(), py::arg("initial_learning_rate"), py::arg("warmup_steps"),
-      py::arg("total_steps"), py::arg("alpha") = 0.001, py::arg("hold_steps") = 0, py::arg("warmup_start") = 0.0,
-      py::arg("start_step") = 0, py::arg("dtype") = "float64",
-      "The learning rate at `step`, an int64 array of any shape, as an array of `dtype` of that shape.\n"
-      "Releases the GIL. The arguments are those of lrops.WarmupCosineDecay. Raises ValueError where they are.");
-  m.def(
-      "warmup_cosine_restarts",
-      [](const py::array_t<std::int64_t, 0>& step, double initial_learning_rate, std::int64_t warmup_steps,
-         std::int64_t first_decay_steps, double t_mul, double m_mul, double alpha, std::optional<std::int64_t> cycles,
-         double warmup_start, std::int64_t start_step, const std::string& dtype) {
-        const lrops::Restarts restarts{{initial_learning_rate, warmup_steps, alpha, warmup_start, start_step},
-                                       first_decay_steps,
-                                       t_mul,
-                                       m_mul,
-                                       cycles};
-        return LearningRates(step, restarts, dtype);
-      },
-      py::arg("step").noconvert(), py::kw_only(), py::arg("initial_learning_rate"), py::arg("warmup_steps"),
-      py::arg("first_decay_steps"), py::arg("t_mul") = 2.0, py::arg("m_mul") = 1.0, py::arg("alpha") = 0.001,
-      py::arg("cycles") = py::none(), py::arg("warmup_start") = 0.0, py::arg("start_step") = 0,
-      py::arg("dtype") = "float64", "As warmup_cosine_decay, with the arguments of lrops.WarmupCosineRestarts.");
+  m.def("warmup_cosine_decay", &LearningRates<lrops::DecayParameters>, py::arg("step").noconvert(),
+        "The learning rate at `step`, an int64 array of any shape, as an array of `dtype` of that shape.\n"
+        "Takes every argument of lrops.WarmupCosineDecay but the name, as a keyword. Releases the GIL.\n"
+        "Raises ValueError for a broken rule and TypeError for a wrong type or name.");
+  m.def("warmup_cosine_restarts", &LearningRates<lrops::RestartsParameters>, py::arg("step").noconvert(),
+        "As warmup_cosine_decay, with the arguments of lrops.WarmupCosineRestarts.");
   m.def(
       "cycle_starts",
       [](std::int64_t warmup_steps, std::int64_t first_decay_steps, double t_mul, std::int64_t at_most) {
-        lrops::Restarts restarts{{1, warmup_steps, 0, 0, 0}, first_decay_steps, t_mul, 1, 1};
+        lrops::RestartsParameters restarts{{1, warmup_steps, 0, 0, 0}, first_decay_steps, t_mul, 1, 1};
         Check(restarts, DtypeNamed("float64"));
         restarts.cycles = at_most;
         return lrops::CycleStarts(restarts);
@@ -97,10 +97,6 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "The first step of each cycle of lrops.WarmupCosineRestarts, counted from its start_step, and the end of the\n"
       "last: of no more than `at_most` cycles, nor more than 65. Raises ValueError where an argument breaks a rule.");
   py::dict build_info;
-  build_info["version"] = LROPS_VERSION;
-  build_info["commit"] = LROPS_COMMIT;
-  build_info["tensorflow"] = LROPS_TENSORFLOW_VERSION;
-  build_info["compiler"] = LROPS_COMPILER;
-  build_info["cuda"] = LROPS_CUDA;
+  for (const auto& [fact, value] : lrops::kBuildInfo) build_info[fact] = value;
   m.attr("build_info") = build_info;
 }

@@ -1,7 +1,4 @@
-"""Starts the processes of a cluster on the loopback, and sees to it that none is left.
-
-Imported by the tests in this folder. It must not know what they run.
-"""
+"""Starts the processes of a cluster on the loopback, and leaves none behind."""
 
 import contextlib
 import json
@@ -9,8 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
-SECONDS = 200  # after which a test gives up
+from conftest import HANGS
 
 
 def free_ports(count):
@@ -56,6 +54,14 @@ def applied(path):
     """(step, rate) of each whole line of a file of rates; a line that a kill cut short is none."""
     lines = (line.split() for line in path.read_text().splitlines())
     return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
+
+
+def wait_for(condition, what):
+    """Waits until the condition holds; `what` says what it was if it never does, and is called then."""
+    end = time.monotonic() + HANGS
+    while not condition():
+        assert time.monotonic() < end, f"after {HANGS} seconds: {what()}"
+        time.sleep(0.001)
 
 
 def said(folder, job, index=0):

@@ -1,16 +1,11 @@
-"""The rate that every replica applied at every step, gathered from all of them, is that of the step.
-
-Runs the scripts in examples/ against the installed package, as processes on the loopback. It must not know how a
-strategy brings a variable to its replicas.
-"""
+"""Every replica applies the rate of the step: the scripts in examples/, as processes on the loopback."""
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import SECONDS, applied, cluster, said
+from cluster import applied, cluster, said, wait_for
 from conftest import MIRRORED, run_python
 
 from lrops import reference
@@ -33,16 +28,19 @@ def test_two_workers_killed_and_started_again(tmp_path, script):
     total = 399
     expected = reference.warmup_cosine_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
     command = [EXAMPLES / script, tmp_path, "--total-steps", total]
-    end = time.monotonic() + SECONDS
     with cluster(tmp_path, command, worker=2) as processes:
         path = tmp_path / "rates-1.txt"
-        while not (path.exists() and len(path.read_bytes().splitlines()) > 100):
-            assert time.monotonic() < end and processes["worker"][0].poll() is None, said(tmp_path, "worker")
-            time.sleep(0.01)
+
+        def has_begun():
+            assert processes["worker"][0].poll() is None, said(tmp_path, "worker")
+            return path.exists() and len(path.read_bytes().splitlines()) > 100
+
+        wait_for(has_begun, lambda: said(tmp_path, "worker"))
     # Here both have been killed.
     with cluster(tmp_path, command, worker=2) as processes:
         for index, process in enumerate(processes["worker"]):
-            assert process.wait(SECONDS) == 0, said(tmp_path, "worker", index)
+            wait_for(lambda: process.poll() is not None, lambda: said(tmp_path, "worker", index))  # noqa: B023
+            assert process.returncode == 0, said(tmp_path, "worker", index)
             # The weight, which is the same on both: nothing in these sums is rounded.
             assert said(tmp_path, "worker", index).splitlines()[-1] == f"finished {-expected.sum().item()!r}"
     for index in range(2):
@@ -55,7 +53,9 @@ def test_two_workers_killed_and_started_again(tmp_path, script):
 
 def test_parameter_servers(tmp_path):
     with cluster(tmp_path, [EXAMPLES / "parameter_server.py"], chief=1, worker=2, ps=1) as processes:
-        assert processes["chief"][0].wait(SECONDS) == 0, said(tmp_path, "chief")
+        (chief,) = processes["chief"]
+        wait_for(lambda: chief.poll() is not None, lambda: said(tmp_path, "chief"))
+        assert chief.returncode == 0, said(tmp_path, "chief")
     lines = [line.split() for line in said(tmp_path, "chief").splitlines()]
     lines = [line for line in lines if len(line) == 2 and line[0].isdigit()] + lines[-1:]
     assert lines == [[str(count), repr(RATES[count])] for count in range(50)] + [["steps", "50"]]

@@ -1,19 +1,15 @@
-"""kill -9 at any step, start again: the rates before and after join into the curve of a run that was never stopped.
-
-Runs examples/resume.py against the installed package. It must not know how a run is saved.
-"""
+"""kill -9 at any step of examples/resume.py, start again: the rates join into the curve of a run never stopped."""
 
 import collections
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import applied
+from cluster import applied, wait_for
 
 from lrops import reference
 
@@ -36,11 +32,13 @@ def run(folder, way, until=None):
         encoding="utf-8",
     )
     try:
-        end = time.monotonic() + 200
-        while process.poll() is None and time.monotonic() < end:
+
+        def has_ended():
             if until and until():
                 process.send_signal(signal.SIGKILL)
-            time.sleep(0.001)
+            return process.poll() is not None
+
+        wait_for(has_ended, lambda: f"{command} has not ended")
     finally:
         process.kill()
         errors = process.communicate()[1]

@@ -1,7 +1,4 @@
-"""A training step with the op in it, exported and loaded in a process of its own: with lrops, and without.
-
-It must not know the format.
-"""
+"""A training step with the op in it, exported and loaded in another process: with lrops, and without."""
 
 import keras
 import numpy as np

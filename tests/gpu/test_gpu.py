@@ -1,17 +1,12 @@
-"""What only a GPU can show: the CPU's bits, one launch and no copy for an evaluation, training.
+"""What only a GPU can show: the CPU's bits, one launch and no copy for an evaluation, training."""
 
-Run by pytest on a machine whose GPU TensorFlow sees, and by benchmarks/gpu_overhead.py; skipped elsewhere. It must not
-know how the kernel is launched.
-"""
-
-import gpu_overhead
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CORNERS, CURVES, DTYPES, GPU_MODES, Curve, held_by, schedule_of
 
-from lrops import _native
+from lrops import _native, benchmark
 
 pytestmark = pytest.mark.gpu
 
@@ -49,7 +44,7 @@ def test_an_evaluation_is_one_launch_and_no_copy(shape):
             with tf.device("GPU:0"):
                 schedule(steps)
 
-        events = gpu_overhead.gpu_events(evaluate, 10)
+        events = benchmark.gpu_events(evaluate, 10)
     kernels = 10 if steps.shape.num_elements() else 0
     assert sum(count for name, count in events.items() if "lrops_warmup_cosine" in name) == kernels
     assert not [name for name in events if "Memcpy" in name]

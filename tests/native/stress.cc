@@ -1,7 +1,4 @@
 // Random hyper-parameters, steps and dtypes through the rules and the formula, from several threads at once.
-//
-// Compiled with sanitizers and run by test_sanitizers.py. It must not judge a rate beyond what holds for all: the
-// sanitizers judge the rest, and the Python tests the numbers.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -68,9 +65,9 @@ std::size_t Run(unsigned seed, int count) {
   Random random(seed);
   std::size_t evaluated = 0;
   for (int i = 0; i < count; ++i) {
-    lrops::Decay decay{random.Shared(), random.Integer(), random.Integer()};
+    lrops::DecayParameters decay{random.Shared(), random.Integer(), random.Integer()};
     evaluated += Evaluate(decay, random);
-    lrops::Restarts restarts{random.Shared(), random.Integer(), 1 + 4 * random.Real(), random.Real(), {}};
+    lrops::RestartsParameters restarts{random.Shared(), random.Integer(), 1 + 4 * random.Real(), random.Real(), {}};
     if (random.Bits() % 2) restarts.cycles = static_cast<std::int64_t>(random.Bits() % 66);
     evaluated += Evaluate(restarts, random);
   }

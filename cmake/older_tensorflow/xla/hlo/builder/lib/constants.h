@@ -1,5 +1,3 @@
-// XLA's constants under their present name: up to TensorFlow 2.18 they stood in xla/client/lib.
-//
-// Included by cc/kernels/warmup_cosine_xla.cc where TensorFlow has no header of this name.
+// XLA's constants under their present name: up to TensorFlow 2.18 they were in xla/client/lib.
 #pragma once
 #include "xla/client/lib/constants.h"

@@ -1,0 +1,24 @@
+// Launches the CUDA kernels through NVIDIA's driver, which is opened at the first launch and not before.
+// No CUDA header is needed: a stream is a CUstream, as void*, and the pointers belong to the stream's device.
+#ifndef LROPS_KERNELS_CUDA_LAUNCHER_H_
+#define LROPS_KERNELS_CUDA_LAUNCHER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "formula/curve.h"
+#include "formula/restarts.h"
+
+namespace lrops {
+
+// Schedule::LearningRates on a GPU: puts one launch on `stream` and returns without waiting for it; none where count is
+// 0. Returns an empty string, or the sentence that says what failed, in CUDA's words, and which driver is needed. May
+// be called from any thread, with any context current or none.
+std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
+                                void* out, void* stream);
+std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,
+                                std::int64_t count, void* out, void* stream);
+
+}  // namespace lrops
+
+#endif  // LROPS_KERNELS_CUDA_LAUNCHER_H_

@@ -1,0 +1,52 @@
+"""The hyper-parameters of each curve: the one list in Python. Schedules and command-line options are made from it."""
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
+
+
+class Variable(Protocol):
+    """A `tf.Variable` or a `keras.Variable`."""
+
+    def assign(self, value: Any) -> Any:
+        """Gives the variable another value."""
+
+
+def _said(text: str) -> dict[str, str]:
+    """What the command line says of a hyper-parameter."""
+    return {"help": text}
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Hyperparameters:
+    """What every curve has."""
+
+    initial_learning_rate: float | Variable = dataclasses.field(metadata=_said("the peak"))
+    warmup_steps: int = dataclasses.field(metadata=_said("from the first rate to the peak"))
+    _: dataclasses.KW_ONLY
+    warmup_start: float = dataclasses.field(default=0.0, metadata=_said("first rate / peak"))
+    start_step: int = dataclasses.field(default=0, metadata=_said("where the curve begins"))
+    dtype: DtypeName = dataclasses.field(default="float32", metadata=_said("of the rate"))
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Decay(Hyperparameters):
+    """What `WarmupCosineDecay` takes."""
+
+    total_steps: int = dataclasses.field(metadata=_said("where the floor is reached, warmup and hold included"))
+    alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
+    _: dataclasses.KW_ONLY
+    hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Restarts(Hyperparameters):
+    """What `WarmupCosineRestarts` takes."""
+
+    first_decay_steps: int = dataclasses.field(metadata=_said("length of the first cycle"))
+    t_mul: float = dataclasses.field(default=2.0, metadata=_said("length of a cycle / of the one before"))
+    m_mul: float = dataclasses.field(default=1.0, metadata=_said("height of a cycle / of the one before"))
+    alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
+    _: dataclasses.KW_ONLY
+    cycles: int | None = dataclasses.field(default=None, metadata=_said("how many"))

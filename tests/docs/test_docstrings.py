@@ -1,0 +1,33 @@
+"""Every example that a user can read runs: docstrings of the public modules, Python in the README."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import lrops
+
+MODULES = [
+    f"lrops.{name}" for name in ("callbacks", "curves", "plotting", "schedules", "steps", "_loader", "reference")
+]
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
+    assert results.attempted > 0 or name == "lrops.reference"
+
+
+def test_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})  # noqa: S102
+
+
+def test_what_is_public_exists():
+    assert all(hasattr(lrops, name) for name in lrops.__all__)

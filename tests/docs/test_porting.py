@@ -1,0 +1,120 @@
+"""docs/porting.md, executed: each old and new line give the same rate at every step that the page names."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import optax
+import peers
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import lrops
+
+pytestmark = pytest.mark.filterwarnings("ignore:WarmupCosineDecay without warmup")
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/porting.md").read_text(encoding="utf-8")
+PEAK, TOTAL = 1e-3, 1000
+STEPS = np.arange(TOTAL + TOTAL // 10 + 1)
+
+# The greatest difference, in parts of the peak: a few roundings of a formula in float64 (measured: 2e-16) ...
+FLOAT64 = 1e-15
+# ... the same where each rate is computed from the one before it, a thousand times (1.1e-15) ...
+RECURSIVE = 1e-14
+# ... and a few roundings and a cosine in float32, of up to 2^-24 each (1.6e-7).
+FLOAT32 = 8 * 2.0**-24
+TOLERANCE = {"Keras": FLOAT32, "Model Garden": FLOAT32, "optax": FLOAT32, "PyTorch": RECURSIVE}
+
+SECTIONS = dict(re.findall(r"^## (.+)\n\n```python\n((?:.*\n)*?)```", DOCUMENT, re.MULTILINE))
+# The first rate, and the last step at which the two are the same.
+ROWS = re.findall(r"^\| \[(.+)\]\(.+\) \| .+ \| `(.+)` \| (.+) \|$", DOCUMENT, re.MULTILINE)
+TABLE = {name: row for name, *row in ROWS}
+
+
+def execute(code, keras=keras):
+    """What a section's lines define, by name."""
+    names = vars(peers) | {"lrops": lrops, "keras": keras, "optax": optax, "optimizer": SimpleNamespace(lr=PEAK)}
+    exec(code, names)  # noqa: S102
+    return names
+
+
+def rates(schedule):
+    return np.array([float(schedule(step)) for step in STEPS.tolist()])
+
+
+def in_float64(schedule):
+    """The same curve, without its rounding to float32."""
+    return schedule.from_config(schedule.get_config() | {"dtype": "float64"})
+
+
+def check(name, names):
+    first, last = TABLE[name]
+    old = names["old"]
+    if name.startswith("Keras:"):  # in a graph, or it takes seconds
+        old = tf.function(old, input_signature=[tf.TensorSpec([], tf.int64)])
+    old, new = rates(old), in_float64(names["new"])(STEPS).numpy()
+    same = STEPS if last == "any" else STEPS[: int(last) + 1]
+    tolerance = TOLERANCE.get(name.split(":")[0], FLOAT64)
+    np.testing.assert_allclose(old[same] / PEAK, new[same] / PEAK, rtol=0, atol=tolerance)
+    assert old[0] == pytest.approx(eval(first), abs=tolerance * PEAK)  # noqa: S307
+    beyond = old[len(same) :]
+    assert np.all(np.diff(beyond, prepend=old[same[-1]]) > 0), "climbs at every step"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_old_and_new_are_the_same_curve(name):
+    check(name, execute(SECTIONS[name]))
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name.startswith("Keras:")])
+def test_tf_keras_is_the_same(name):
+    compatible = SimpleNamespace(optimizers=tf_keras.optimizers, ops=SimpleNamespace(where=tf.where))
+    check(name, execute(SECTIONS[name], keras=compatible))
+
+
+def test_the_table_has_each_section_and_links_to_it():
+    assert list(TABLE) == list(SECTIONS)
+    headings = re.findall("^#+ (.+)$", DOCUMENT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#(.+?)\)", DOCUMENT)) <= anchors
+
+
+def test_how_far_transformers_climbs_after_the_end():
+    old = execute(SECTIONS["Transformers: cosine"])["old"]
+    assert round(old(1100) / PEAK, 2) == 0.03
+
+
+def test_the_restart_that_comes_early_in_keras():
+    early = 1000 * (2**12 - 1) - 1
+    old = keras.optimizers.schedules.CosineDecayRestarts(1.0, 1000, t_mul=2.0)
+    new = lrops.WarmupCosineRestarts(1.0, warmup_steps=0, first_decay_steps=1000, t_mul=2.0, m_mul=1.0, alpha=0.0)
+    assert [round(float(rate), 3) for rate in (old(early), new(early), new(early + 1))] == [1, 0, 1]
+
+
+# Rates at the last step of an overlapping warmup and at the next one, and the highest, in parts of the peak.
+OVERLAPPING = {
+    "timm": (
+        lambda: peers.CosineLRScheduler(SimpleNamespace(lr=PEAK), t_initial=TOTAL, lr_min=1e-5, warmup_t=100),
+        [0.99, 0.976, 0.99],
+    ),
+    "Model Garden": (
+        lambda: peers.LinearWarmup(
+            peers.CosineDecayWithOffset(initial_learning_rate=PEAK, decay_steps=TOTAL, alpha=0.01), 100, 0.0
+        ),
+        [0.966, 0.976, 0.976],
+    ),
+    "BERT": (
+        lambda: peers.WarmUp(PEAK, tf_keras.optimizers.schedules.PolynomialDecay(PEAK, TOTAL, 0.0), 100),
+        [0.99, 0.9, 0.99],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_what_the_document_says_of_overlapping_warmups(name):
+    make, expected = OVERLAPPING[name]
+    curve = rates(make()) / PEAK
+    assert [round(rate, 3) for rate in (curve[99], curve[100], curve.max())] == expected

@@ -1,0 +1,51 @@
+"""The launcher over the fake driver, for the snippets of test_launcher.py, which run in processes of their own."""
+
+import ctypes
+import os
+
+import numpy as np
+
+_launcher = ctypes.CDLL(os.environ["LROPS_TEST_LAUNCHER"])
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+CURVE = {
+    "initial_learning_rate": 1e-3,
+    "warmup_steps": 10,
+    "total_steps": 100,
+    "alpha": 0.1,
+    "hold_steps": 0,
+    "warmup_start": 0.0,
+    "start_step": 0,
+}
+
+
+def driver():
+    """The fake, with its fake_* functions."""
+    library = ctypes.CDLL("libcuda.so.1")
+    library.fake_log.restype = library.fake_image.restype = ctypes.c_char_p
+    return library
+
+
+def context(number):
+    """A context, by the number that cuCtxGetId gives."""
+    return ctypes.c_ulonglong(number)
+
+
+def stream(of):
+    """A new stream of a context."""
+    return ctypes.c_void_p(ctypes.addressof(of))
+
+
+def launch(steps, of, curve=CURVE, dtype="float32"):
+    """The rates' bits and the launcher's sentence, empty if all went well."""
+    steps = np.ascontiguousarray(steps, np.int64)
+    out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
+    error = ctypes.create_string_buffer(8192)
+    lines = (f"{name} {value.hex() if isinstance(value, float) else value}" for name, value in curve.items())
+    arrays = [ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(steps.size), ctypes.c_void_p(out.ctypes.data)]
+    _launcher.launch("\n".join(lines).encode(), dtype.encode(), *arrays, ctypes.byref(of), error, len(error))
+    return out, error.value.decode()
+
+
+def calls():
+    """The log of the fake, one call an entry."""
+    return driver().fake_log().decode().splitlines()

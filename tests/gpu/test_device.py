@@ -1,0 +1,109 @@
+"""The op's GPU kernel inside TensorFlow, on a device that the test builds, whose memory the host cannot touch."""
+
+import os
+import re
+from pathlib import Path
+
+import ptx_on_host
+import pytest
+import tensorflow as tf
+import toolchain
+from conftest import run_python
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs Python where fake_gpu can be imported, and returns what it printed."""
+    if tf.test.is_built_with_cuda():
+        pytest.skip("this TensorFlow has a GPU device of its own")
+    folder = tmp_path_factory.mktemp("device")
+    ptx_on_host.write_header(toolchain.PTX.read_text(), folder)
+    sources = [HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc"]
+    toolchain.shared_library(folder / "libcuda.so.1", *sources, "-isystem", tf.sysconfig.get_include())
+
+    def run(*arguments):
+        done = run_python(
+            *arguments,
+            folder=folder,
+            LD_LIBRARY_PATH=toolchain.libraries_first_in(folder),
+            LROPS_TEST_GPU=str(folder / "libcuda.so.1"),
+            PYTHONPATH=os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+BEGIN = """
+import fake_gpu
+import lrops
+import tensorflow as tf
+schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
+with tf.device("GPU:0"):
+    step = tf.Variable(5, dtype=tf.int64)
+evaluate = tf.function(lambda: schedule(step))
+assert "GPU:0" in step.device and "GPU:0" in evaluate().device
+"""
+
+
+def test_the_tests_for_a_gpu_pass(run):
+    """Bits and shapes; not what needs CUDA's profiler, or kernels of TensorFlow's that its build for the CPU lacks."""
+    options = ["-c", toolchain.ROOT / "pyproject.toml", "-p", "no:cacheprovider", "-p", "fake_gpu"]
+    said = run(
+        "-m",
+        "pytest",
+        *options,
+        toolchain.ROOT / "tests" / "gpu" / "test_gpu.py",
+        "-k",
+        "bits and not xla or any_shape",
+    )
+    assert re.search(r"^=+ 15 passed, \d+ deselected", said, re.MULTILINE), said
+
+
+def test_a_step_in_a_variable_is_evaluated_by_one_launch_and_no_copy(run):
+    script = """
+before = fake_gpu.launches(), fake_gpu.copies()
+rates = [evaluate() for _ in range(10)]
+print(fake_gpu.launches() - before[0], fake_gpu.copies() == before[1])
+with tf.device("GPU:0"):
+    step.assign(tf.constant(7, tf.int64))
+print(evaluate().numpy() == schedule(7).numpy())
+"""
+    assert run("-c", BEGIN + script).split() == ["10", "True", "True"]
+
+
+def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(run):
+    script = """
+fake_gpu.library.fake_fail(b"cuLaunchKernel", 719)
+for attempt in (evaluate, lambda: schedule(step)):
+    try:
+        attempt()
+    except tf.errors.InternalError as error:
+        print(error.message.replace("\\n", " "))
+fake_gpu.library.fake_fail(b"", 0)
+print(evaluate().numpy() == schedule(5).numpy())
+"""
+    *errors, passed = run("-c", BEGIN + script).splitlines()
+    said = "Lrops>WarmupCosineDecay: the CUDA kernel lrops_warmup_cosine could not be launched: cuLaunchKernel returned"
+    assert sum(said in line for line in errors) == 2
+    assert passed == "True"
+
+
+def test_the_host_cannot_touch_the_memory_of_the_device(run):
+    """Else the tests above would prove less than they say."""
+    script = """
+import ctypes, faulthandler, os, signal
+faulthandler.disable()
+with tf.device("GPU:0"):
+    tensor = tf.constant([1, 2])
+address = fake_gpu.library.fake_memory
+address.restype = ctypes.c_void_p
+if os.fork() == 0:
+    ctypes.c_longlong.from_address(address()).value
+    os._exit(0)
+print(os.WTERMSIG(os.wait()[1]) == signal.SIGSEGV)
+"""
+    assert run("-c", BEGIN + script).split() == ["True"]

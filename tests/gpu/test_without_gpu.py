@@ -1,0 +1,39 @@
+"""The op library on a machine without a GPU: it carries the GPU kernel, and nothing needs a driver."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import Curve, schedule_of
+
+from lrops import doctor
+
+NO_GPU = not tf.config.list_physical_devices("GPU")
+
+
+def test_the_library_registers_a_gpu_kernel():
+    for devices in doctor.registered_kernels().values():
+        assert {"CPU", "GPU"} <= devices
+        assert "TPU" not in devices
+
+
+@pytest.mark.skipif(not NO_GPU, reason="TensorFlow sees a GPU")
+def test_a_gpu_that_is_not_there_is_the_usual_error():
+    tf.config.set_soft_device_placement(False)
+    try:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="device.*GPU:0"), tf.device("GPU:0"):
+            schedule_of(Curve())(1)
+    finally:
+        tf.config.set_soft_device_placement(True)
+
+
+@pytest.mark.skipif(not NO_GPU, reason="TensorFlow sees a GPU")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_it_trains_without_a_driver(jit_compile):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    schedule = schedule_of(Curve(warmup_steps=2, total_steps=10))
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse", jit_compile=jit_compile)
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=2, verbose=0)
+    assert model.optimizer.learning_rate.numpy() == schedule(4).numpy()
+    with open("/proc/self/maps") as maps:
+        assert "libcuda.so" not in maps.read()

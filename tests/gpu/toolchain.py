@@ -1,0 +1,40 @@
+"""The compilers of the tests in this folder, and the PTX that they try."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PTX = ROOT / "cc" / "kernels" / "warmup_cosine.ptx"
+
+
+def compiler(name, variable=None):
+    """The path of a compiler, by its environment variable or its name; skips where there is none."""
+    path = shutil.which(os.environ.get(variable or "", name))
+    return path or pytest.skip(f"no {name} on this machine")
+
+
+def shared_library(path, *arguments):
+    """Builds a library out of C++ files; the other arguments are options. Skips where there is no compiler."""
+    command = [compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    command += [f"-I{ROOT / 'cc'}", f"-I{Path(__file__).parent}", f"-I{path.parent}"]
+    done = subprocess.run([*command, "-o", path, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def libraries_first_in(folder):
+    """An LD_LIBRARY_PATH for which the libraries of a folder come before all others."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
+
+
+def ptxas():
+    """The path of ptxas; skips where there is none."""
+    try:
+        package = importlib.metadata.distribution("nvidia-cuda-nvcc-cu12")
+    except importlib.metadata.PackageNotFoundError as error:
+        pytest.skip(f"no ptxas: {error}")
+    return next(str(package.locate_file(file)) for file in package.files if file.name == "ptxas")

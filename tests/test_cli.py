@@ -1,0 +1,285 @@
+"""`python -m lrops`: what the doctor finds in a broken installation, and the table and the picture."""
+
+import ctypes
+import json
+import os
+import signal
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow, run_python
+
+from lrops import _loader, _native, doctor, reference
+
+CURVE = ["--initial-learning-rate", "1e-3", "--warmup-steps", "1000", "--total-steps", "100000"]
+
+
+def lrops(*arguments, folder, package=None):
+    """The command line, of the installed package or of a copy."""
+    path = {"PYTHONPATH": str(package.parent)} if package else {}
+    return run_python("-m", "lrops", *arguments, folder=folder, **path)
+
+
+def findings(result):
+    report = json.loads(result.stdout)
+    assert report["healthy"] == (result.returncode == 0)
+    return {name: (check["status"], check["says"]) for name, check in report["checks"].items()}
+
+
+def test_a_healthy_installation(tmp_path):
+    result = lrops("doctor", folder=tmp_path)
+    assert result.returncode == 0 and result.stdout.endswith("Nothing is wrong.\n"), result
+    assert not result.stderr
+    lines = [line.split()[0] for line in result.stdout.splitlines()[:-2]]
+    assert lines.count("ok") >= 9 and "failed" not in lines
+    assert result.stdout.count("bits of the reference") >= 4
+
+
+def test_the_same_as_json(tmp_path):
+    result = lrops("doctor", "--json", folder=tmp_path)
+    found = findings(result)
+    for name in ("lrops", "op", "kernels", "Keras", "host function", "CPU, eager", "CPU, tf.function", "CPU, XLA"):
+        assert found[name][0] == "ok", name
+    for name in ("GPU, eager", "GPU, tf.function", "GPU, XLA"):
+        assert found[name] == (("ok", "rates 10; bits of the reference") if SEES_GPU else ("skipped", "needs GPU"))
+    facts = {name: check["facts"] for name, check in json.loads(result.stdout)["checks"].items()}
+    assert facts["lrops"].items() >= _loader.build_info.items()
+    assert facts["op"]["folder"] == os.path.join(facts["lrops"]["folder"], FOLDER)
+    assert {"CPU", "XLA_CPU_JIT"} <= set(facts["kernels"]["Lrops>WarmupCosineDecay"])
+    assert facts["TensorFlow"]["version"] == tf.__version__
+    assert facts["CPU, XLA"]["rates"] == 10
+
+
+def test_no_tensorflow(package):
+    (package.parent / "tensorflow.py").write_text("raise ModuleNotFoundError('no', name='tensorflow')\n")
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    found = findings(result)
+    assert result.returncode == 1
+    assert found["TensorFlow"][0] == "failed" and "pip install 'lrops[cpu]'" in found["TensorFlow"][1]
+    assert found["host function"][0] == "ok" and found["op"] == ("skipped", "needs TensorFlow")
+    said = lrops("doctor", folder=package.parent, package=package).stdout
+    assert said.endswith("1 of 15 checks failed: TensorFlow.\n")
+
+
+def test_another_tensorflow(package):
+    fake_tensorflow(package, "2.99.0")
+    found = findings(lrops("doctor", "--json", folder=package.parent, package=package))
+    assert found["TensorFlow"][0] == "failed" and "found TensorFlow 2.99.0" in found["TensorFlow"][1]
+
+
+@pytest.mark.parametrize(("name", "check"), [("_native*.so", "lrops"), (f"{FOLDER}/_lrops_xla.so", "op")])
+def test_a_library_that_was_cut_short(package, name, check):
+    (path,) = package.glob(name)
+    os.truncate(path, 4096)
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    assert result.returncode == 1
+    status, says = findings(result)[check]
+    assert status == "failed" and "cut short" in says and "--force-reinstall" in says
+
+
+def test_a_process_that_dies_is_a_finding(package):
+    (package.parent / "tensorflow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    assert result.returncode == 1
+    found = findings(result)
+    assert found["TensorFlow"] == ("failed", f"the process ended by signal {signal.SIGSEGV.value}.")
+    assert found["op"] == found["GPU, XLA"] == ("skipped", "needs TensorFlow")
+
+
+def test_what_libraries_print_is_no_finding(package):
+    """More than a pipe holds, to either stream, and a line that is JSON."""
+    fake_tensorflow(package, "2.99.0")
+    with (package.parent / "tensorflow" / "__init__.py").open("a") as fake:
+        fake.write("import os, sys\nprint(1)\nfor stream in sys.stdout, sys.stderr:\n    stream.write('x' * 10**6)\n")
+        fake.write("os.system('echo 2')\n")
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    assert "found TensorFlow 2.99.0" in findings(result)["TensorFlow"][1]
+
+
+def test_a_keras_without_tensorflow(tmp_path):
+    result = run_python("-m", "lrops", "doctor", "--json", folder=tmp_path, KERAS_BACKEND="numpy")
+    assert result.returncode == 1
+    status, says = findings(result)["Keras"]
+    assert status == "failed" and "KERAS_BACKEND=tensorflow" in says
+
+
+class FakeCuda:
+    """libcuda.so.1 and libnvidia-ml.so.1, as far as the doctor asks; `answer` is what cuInit returns."""
+
+    def __init__(self, answer=0):
+        self.cuInit = lambda flags: answer
+        self.nvmlInit_v2 = lambda: 0
+
+    def cuDriverGetVersion(self, version):
+        version._obj.value = 12040
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = 2
+        return 0
+
+    def cuGetErrorName(self, code, name):
+        name._obj.value = b"CUDA_ERROR_NO_DEVICE" if code == 100 else None
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, version, size):
+        version.value = b"550.54.15"
+        return 0
+
+
+def test_the_driver(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda())
+    assert doctor.check_driver() == {"release": "550.54.15", "cuda": "12.4", "gpus": 2}
+    for answer, said in ((100, "CUDA_ERROR_NO_DEVICE"), (7, "error 7")):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, answer=answer: FakeCuda(answer))
+        with pytest.raises(doctor.Note, match=said):
+            doctor.check_driver()
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "said"),
+    [
+        ((9, 0), "PTX 8.0 for compute_50 and newer, driver >= 525", None),
+        ((5, 0), "PTX 8.0 for compute_50 and newer, driver >= 525", None),
+        ((3, 7), "PTX 8.0 for compute_50 and newer, driver >= 525", r"Some card \(compute 3.7\) is older"),
+        ((9, 0), "none", "without its CUDA kernel"),
+    ],
+)
+def test_whether_a_card_is_covered(monkeypatch, capability, cuda, said):
+    details = {"device_name": "Some card", "compute_capability": capability}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+    monkeypatch.setitem(_loader.build_info, "cuda", cuda)
+    if said:
+        with pytest.raises(RuntimeError, match=said):
+            doctor.check_gpu()
+    else:
+        assert doctor.check_gpu()["cards"] == [f"Some card (compute {capability[0]}.{capability[1]})"]
+
+
+def test_wrong_bits_and_a_missing_kernel_are_findings(monkeypatch):
+    monkeypatch.setattr(_native, "warmup_cosine_decay", lambda steps, **curve: np.zeros(len(steps), np.float32))
+    with pytest.raises(RuntimeError, match="rates differ from the reference, the first at step 500: .*doctor --json"):
+        doctor.check_host()
+    monkeypatch.setattr(doctor, "registered_kernels", lambda: {"Lrops>WarmupCosineDecay": {"CPU", "GPU"}})
+    with pytest.raises(RuntimeError, match="kernels for CPU, GPU, and none for XLA_CPU_JIT"):
+        doctor.check_kernels()
+
+
+def test_the_table_needs_no_tensorflow(package):
+    for module in ("tensorflow", "ml_dtypes"):  # the one brings the other
+        (package.parent / f"{module}.py").write_text("raise ModuleNotFoundError\n")
+    steps = [0, 1, 999, 54_321, 2**62]
+    result = lrops(
+        "table", *CURVE, "--alpha", "0.25", "--steps", *map(str, steps), folder=package.parent, package=package
+    )
+    assert result.returncode == 0, result.stderr
+    rates = [np.float32(line.split()[-1]) for line in result.stdout.splitlines()]
+    curve = Curve(initial_learning_rate=1e-3, warmup_steps=1000, total_steps=100_000, alpha=0.25)
+    np.testing.assert_array_equal(rates, reference.warmup_cosine_decay(steps, **curve.arguments()))
+
+
+def test_the_table_shows_the_landmarks(tmp_path):
+    result = lrops("table", *CURVE, "--hold-steps", "10", "--start-step", "-1", folder=tmp_path)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [(" ".join(words[:-2]), words[-2]) for words in lines] == [
+        ("start", "-1"),
+        ("middle of warmup", "499"),
+        ("peak", "999"),
+        ("end of hold", "1,009"),
+        ("middle of decay", "50,504"),
+        ("last before the floor", "99,998"),
+        ("floor", "99,999"),
+    ]
+
+
+def test_a_landmark_past_int64_is_left_out(tmp_path):
+    longest = ["--start-step", str(2**62), "--total-steps", str(2**62)]
+    result = lrops("table", *CURVE, *longest, folder=tmp_path)
+    assert result.stdout.splitlines()[-1].split() == ["last", "before", "the", "floor", f"{2**63 - 1:,}", "1e-06"], (
+        result
+    )
+
+
+def test_the_plot_needs_no_tensorflow(package):
+    (package.parent / "tensorflow.py").write_text("raise ImportError\n")
+    path = package.parent / "rate.png"
+    result = lrops("plot", *CURVE, "--output", path, folder=package.parent, package=package)
+    assert result.returncode == 0 and str(path) in result.stdout, result.stderr
+    assert matplotlib.image.imread(path).std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["table", *CURVE, "--total-steps", "10"], 2, "error: total_steps counts warmup and hold"),
+        (["table", *CURVE, "--dtype", "int8"], 2, "error: dtype must be"),
+        (["table", *CURVE, "--steps", str(2**64)], 2, "error: steps must fit in 64 bits"),
+        (["table", *CURVE, "--warmup-steps", str(2**64)], 2, "must fit in 64 bits"),
+        (["table", *CURVE, "--warmup-steps", "1.5"], 2, "invalid int value: '1.5'"),
+        (["plot", *CURVE, "--output", "no/such/folder.png"], 1, "No such file or directory"),
+        (["plot", *CURVE, "--output", "rate.docx"], 2, "error: Format 'docx' is not supported"),
+    ],
+)
+def test_what_is_refused(tmp_path, arguments, code, said):
+    result = lrops(*arguments, folder=tmp_path)
+    assert result.returncode == code and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("matplotlib", ["plot", *CURVE], "pip install 'lrops[plot]'"),
+        ("ml_dtypes", ["table", *CURVE, "--dtype", "bfloat16"], "pip install ml_dtypes"),
+        ("tensorflow", ["bench"], "none is installed: run `pip install 'lrops[cpu]'"),
+    ],
+)
+def test_what_is_not_installed(package, module, arguments, said):
+    (package.parent / f"{module}.py").write_text(f"raise ModuleNotFoundError('no', name={module!r})\n")
+    result = lrops(*arguments, folder=package.parent, package=package)
+    assert result.returncode == 1 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("command", ["table", "plot"])
+def test_a_module_that_was_cut_short(package, command):
+    (path,) = package.glob("_native*.so")
+    os.truncate(path, 4096)
+    result = lrops(command, *CURVE, folder=package.parent, package=package)
+    assert result.returncode == 1 and result.stderr.startswith(f"lrops cannot load its library {path}"), result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds", "1"], "argument --rounds: must be at least 2. Received: 1"),
+        (["--variables", "0"], "argument --variables: must be at least 1. Received: 0"),
+        (["--elements", "-1"], "argument --elements: must be at least 1. Received: -1"),
+        (["--optimizer", "Adamw"], "--optimizer must name a class of keras.optimizers. Received: Adamw"),
+    ],
+)
+def test_what_the_benchmark_refuses(tmp_path, arguments, said):
+    result = lrops("bench", *arguments, folder=tmp_path)
+    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+def test_the_benchmark_runs(tmp_path):
+    result = lrops("bench", "--variables", "2", "--rounds", "2", "--mode", "graph", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split("|")[1:4] for line in result.stdout.splitlines() if line.startswith("| ")][1:]
+    assert [row[0].strip() for row in rows][:3] == ["constant", "constant, again", "lrops"]
+    assert all(float(row[1]) > 0 for row in rows)
+
+
+def test_only_the_command_itself_defers_loading(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").write_text("import lrops\nprint(lrops.WarmupCosineDecay.__name__)\n")
+    (tmp_path / "training" / "__main__.py").write_text("")
+    result = run_python("-m", "training", "--project", "lrops", folder=tmp_path)
+    assert result.stdout == "WarmupCosineDecay\n", result.stderr
+
+
+def test_help_without_a_command(tmp_path):
+    result = lrops(folder=tmp_path)
+    assert result.returncode == 0 and all(word in result.stdout for word in ("doctor", "table", "plot", "bench"))

@@ -1,0 +1,195 @@
+"""Installs the wheels of dist/ beside each TensorFlow they carry, runs them there, and writes docs/compatibility.md.
+
+A row takes a minute or two, in a new environment. CI runs two rows: `make ends`.
+"""
+
+import argparse
+import datetime
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "cmake"))
+
+from pyproject import MINORS  # noqa: E402
+from wheels import find_pythons, minor_of, requirement  # noqa: E402
+
+CPU, FULL = "tensorflow-cpu", "tensorflow"
+# What a row runs beside the doctor; the names are the table's columns.
+TRAIN = """
+import keras, lrops, numpy as np
+from lrops.reference import warmup_cosine_decay
+curve = dict(initial_learning_rate=1e-2, warmup_steps=3, total_steps=20)
+x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
+model = keras.Sequential([keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
+model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(**curve), weight_decay=0.1), "mse", jit_compile={jit})
+history = model.fit(x, x**2, epochs=3, batch_size=16, verbose=0, callbacks=[lrops.LearningRateLogger()]).history
+assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][0], history
+rate = float(np.asarray(model.optimizer.learning_rate))
+assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
+"""
+PYTEST = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
+COMPILED = "compiled for a GPU"
+CHECKS = {
+    "doctor": ["-m", "lrops", "doctor"],
+    "exactness": [*PYTEST, *TESTS, "-k", "same_bits_in_every_dtype and float32 or older_version"],
+    "training": ["-c", TRAIN.format(jit=False)],
+    "training, XLA": ["-c", TRAIN.format(jit=True)],
+    COMPILED: [*PYTEST, str(ROOT / "tests" / "gpu" / "test_xla_gpu.py")],
+}
+ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
+# What must be refused: what is installed beside lrops, the command, and a part of what it must say.
+REFUSALS = {
+    "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
+    "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
+    "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
+    "both flavours": (
+        [f"{CPU}=={MINORS[-1]}.*", f"{FULL}=={MINORS[-1]}.*"],
+        ["-m", "lrops", "doctor"],
+        "more than one TensorFlow is installed",
+    ),
+}
+# The first release that has a wheel for a Python.
+FIRST = {"3.13": "2.20"}
+
+
+def released(python, tensorflow):
+    """Whether this TensorFlow has a wheel for this Python."""
+    minor, first = minor_of(tensorflow), FIRST.get(python, "0.0")
+    return [int(part) for part in minor.split(".")] >= [int(part) for part in first.split(".")]
+
+
+def wheel_for(python, wheels):
+    """The wheel of the folder for this Python, or None."""
+    return next(wheels.glob(f"lrops-*-cp{python.replace('.', '')}-*.whl"), None)
+
+
+def rows(pythons):
+    """Python, minor and flavour: every minor in both flavours, and every Python twice, newest TensorFlow first."""
+    chosen = [(python, MINORS[-1], CPU) for python in pythons]
+    for at, minor in enumerate(reversed(MINORS)):
+        fitting = [python for python in pythons if released(python, minor)]
+        for flavour in (CPU, FULL):
+            if fitting and (minor, flavour) not in {row[1:] for row in chosen}:
+                chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], minor, flavour))
+    return chosen
+
+
+def compiles_for_gpu(python, tensorflow, flavour):
+    """Whether this TensorFlow lowers for a GPU, and JAX, whose compiler that takes, can be installed beside it."""
+    return flavour == FULL and python != "3.10" and minor_of(tensorflow) != "2.18"
+
+
+def install(interpreter, folder, requirements, wheel):
+    """The interpreter of a new environment with the wheel and these requirements."""
+    subprocess.run([interpreter, "-m", "venv", folder], check=True)
+    command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
+    subprocess.run(command, check=True)
+    return folder / "bin/python"
+
+
+def ask(python, command):
+    """A command's exit code and what it said, outside the checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run([python, *command], cwd=folder, capture_output=True, text=True, timeout=900)
+    return result.returncode, result.stdout + result.stderr
+
+
+def run_row(interpreter, tensorflow, flavour, wheel, compiles):
+    """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
+
+    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = f"{wheel}[xla-gpu]" if compiles else wheel
+        interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], wheel)
+        code, text = ask(interpreter, ["-c", ABOUT])
+        found = ["?"] * 3 if code else text.split()[:3]
+        said = {}
+        for name, command in CHECKS.items():
+            if name == COMPILED and not compiles:
+                said[name] = ""
+                continue
+            code, text = ask(interpreter, command)
+            code = code or re.search(r"\d+ skipped", text) and "skipped"  # what tests nothing must not pass
+            said[name] = f"FAILED ({code})" if code else "ok"
+            if code:
+                print(text[-3000:], file=sys.stderr)
+        return found, said
+
+
+def run_refusal(interpreter, wheel, requirements, command, sentence):
+    """ "refused" where the command fails with the sentence."""
+    with tempfile.TemporaryDirectory() as folder:
+        code, text = ask(install(interpreter, Path(folder), requirements, wheel), command)
+    if code == 1 and sentence in text:
+        return "refused"
+    print(text[-3000:], file=sys.stderr)
+    return f"FAILED ({code})"
+
+
+def write(path, table, refusals, commits):
+    """docs/compatibility.md."""
+    columns = ["Python", "TensorFlow", "Keras", *CHECKS]
+    lines = [
+        "# Where the wheels were run",
+        "",
+        f"Written by `make matrix` on {datetime.date.today()}, on {platform.platform()}. Each row is a new",
+        "environment with the wheel, and that TensorFlow from PyPI. What is not in the table was not run.",
+        f"The wheels are of commit {', '.join(sorted(commits))}.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
+        *("| " + " | ".join(row) + " |" for row in table),
+        "",
+        "What must be refused, with a sentence that names the cure:",
+        "",
+        "| installed | |",
+        "|---|---|",
+        *(f"| {name} | {said} |" for name, said in refusals),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main():
+    """Runs the rows, prints each as it ends, writes the page; exit code 1 where anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rows", nargs="+", metavar="PYTHON:TENSORFLOW:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)"
+    )
+    parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
+    options = parser.parse_args()
+    pythons, wheels = find_pythons(), options.wheels.resolve()
+    chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
+    table, refusals, commits = [], [], set()
+    refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.17 too
+    for name in options.refusals:
+        refusals.append([name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])])
+        print(*refusals[-1], sep=" | ", flush=True)
+    for python, tensorflow, flavour in chosen:
+        if not released(python, tensorflow):
+            print(f"{python} | {flavour} {tensorflow} | was never released for this Python")
+            continue
+        if not (wheel := wheel_for(python, wheels)):
+            sys.exit(f"{wheels} has no wheel for Python {python}: run `make wheels` where that Python is found")
+        start = time.monotonic()
+        (version, keras, commit), said = run_row(
+            pythons[python], tensorflow, flavour, wheel, compiles_for_gpu(python, tensorflow, flavour)
+        )
+        commits.add(commit)
+        table.append([python, f"{flavour} {version}", keras, *said.values()])
+        write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
+        print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
+    sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
+
+
+if __name__ == "__main__":
+    main()
