@@ -1,16 +1,19 @@
 """The hyper-parameters of each curve: the one list in Python. Schedules and command-line options are made from it."""
 
 import dataclasses
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
-class Variable(Protocol):
-    """A `tf.Variable` or a `keras.Variable`."""
+    Variable: TypeAlias = tf.Variable | keras.Variable
+else:
 
-    def assign(self, value: Any) -> Any:
-        """Gives the variable another value."""
+    class Variable:
+        """A `tf.Variable` or a `keras.Variable`."""
 
 
 def _said(text: str) -> dict[str, str]:

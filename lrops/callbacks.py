@@ -4,7 +4,7 @@ import contextlib
 import os
 import warnings
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +18,12 @@ _KEY = "learning_rate"
 _TRACED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-class _Callback:
-    """What `LearningRateLogger` derives from before any Keras: see `add_keras_bases`."""
+if TYPE_CHECKING:
+    from keras.callbacks import Callback as _Callback
+else:
+
+    class _Callback:
+        """What `LearningRateLogger` derives from before any Keras: see `add_keras_bases`."""
 
 
 class LearningRateLogger(_Callback):

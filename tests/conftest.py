@@ -283,12 +283,17 @@ def mode(request):
     return (MODES | GPU_MODES)[request.param]
 
 
+# Folders and files that start processes or compile. `make test-fast` leaves them out, and every other test that does.
+SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
+SLOW |= {"test_loader", "test_packaging", "test_sanitizers", "test_types"}
+
+
 def pytest_collection_modifyitems(items):
-    """Skips what needs a GPU where TensorFlow sees none."""
-    if SEES_GPU:
-        return
+    """Marks what is slow, and skips what needs a GPU if TensorFlow sees none."""
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if SLOW & {item.path.parent.name, item.path.stem} or "run_python" in item.function.__code__.co_names:
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("gpu") and not SEES_GPU:
             item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
 
 

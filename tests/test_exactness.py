@@ -54,6 +54,7 @@ def distance(rate, true, dtype):
     return float(abs(mpmath.mpf(float(rate)) - true) / mpmath.mpf(2) ** exponent)
 
 
+@pytest.mark.slow  # 150,000 numbers of 400 bits
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("compute", ["native", "reference"])
 def test_correctly_rounded(compute, dtype):

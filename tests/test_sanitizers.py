@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import run_process
+from conftest import Curve, Restarts, run_process
 
 ROOT = Path(__file__).parent.parent
 MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -73,10 +73,8 @@ arrays = [steps, steps.T, steps[::-2, ::3], steps[:0], steps[3, 3, 3:], np.array
 reals = [1e-3, 0.5, 1, 0, -1.0, 2.0, 1e-310, float("nan"), float("inf"), "1", None]
 integers = [0, 1, 10, 500, 2**62, -(2**62), 2**63 - 1, 2**64, -1, 1.5, None]
 dtypes = ["float16", "bfloat16", "float32", "float64", "float128", "", "float32\\0", None, 3]
-usual = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "warmup_start": 0.0, "start_step": 0, "alpha": 0.1}
-usual["dtype"] = "float64"
-decay = usual | {"total_steps": 500, "hold_steps": 0}
-restarts = usual | {"first_decay_steps": 70, "t_mul": 2.0, "m_mul": 1.0, "cycles": 4}
+decay = DECAY
+restarts = RESTARTS
 try:
     import ml_dtypes  # gives NumPy its bfloat16
 except ImportError:
@@ -133,4 +131,8 @@ def test_the_python_module(tmp_path, sanitizers):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
         "TSAN_OPTIONS": f"suppressions={tmp_path / 'suppressions'}",
     }
-    assert int(run(sys.executable, "-c", CALLS, folder=tmp_path, **environment)) > 100  # rates, and not refusals
+    curves = {"DECAY": Curve(warmup_steps=10, total_steps=500), "RESTARTS": Restarts(first_decay_steps=70, cycles=4)}
+    script = CALLS
+    for name, curve in curves.items():
+        script = script.replace(name, repr(curve.arguments(dtype="float64")))
+    assert int(run(sys.executable, "-c", script, folder=tmp_path, **environment)) > 100  # rates, and not refusals

@@ -1,21 +1,14 @@
 """The launcher over the fake driver, for the snippets of test_launcher.py, which run in processes of their own."""
 
 import ctypes
+import json
 import os
 
 import numpy as np
 
 _launcher = ctypes.CDLL(os.environ["LROPS_TEST_LAUNCHER"])
 _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-CURVE = {
-    "initial_learning_rate": 1e-3,
-    "warmup_steps": 10,
-    "total_steps": 100,
-    "alpha": 0.1,
-    "hold_steps": 0,
-    "warmup_start": 0.0,
-    "start_step": 0,
-}
+CURVE = json.loads(os.environ["LROPS_TEST_CURVE"])
 
 
 def driver():

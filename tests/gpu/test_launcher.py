@@ -15,6 +15,7 @@ from ptx import DRIVER
 from lrops import _native
 
 HERE = Path(__file__).parent
+CURVE = Curve(warmup_steps=10, total_steps=100, alpha=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def run(built):
         environment = {
             "LD_LIBRARY_PATH": toolchain.libraries_first_in(built / driver),
             "LROPS_TEST_LAUNCHER": str(built / "launcher.so"),
+            "LROPS_TEST_CURVE": json.dumps(CURVE.arguments()),
             "PYTHONPATH": str(HERE),
         }
         done = run_python("-c", "import json\nfrom fake_cuda import *\n" + snippet, folder=built, **environment)
@@ -96,8 +98,7 @@ print(json.dumps([error, calls()]))
     launches = [call for call in calls if call.startswith("cuLaunchKernel")]
     assert len(launches) == 1
     assert f"grid={grid},1,1 block={block},1,1" in launches[0]
-    curve = Curve(warmup_steps=10, total_steps=100, alpha=0.1)
-    rates = _native.warmup_cosine_decay(np.arange(count) % 101, **curve.arguments(dtype="float32"))
+    rates = _native.warmup_cosine_decay(np.arange(count) % 101, **CURVE.arguments(dtype="float32"))
     np.testing.assert_array_equal(np.load(tmp_path / "bits.npy"), rates.view("u4"))
 
 

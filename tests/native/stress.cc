@@ -3,17 +3,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "formula/curve.h"
 #include "formula/restarts.h"
 
 namespace {
-
-using lrops::Hyperparameters;
 
 class Random {
  public:
@@ -39,7 +39,23 @@ class Random {
     return value;
   }
 
-  Hyperparameters Shared() { return {Real(), Integer(), Real(), Real(), Integer()}; }
+  void Fill(double& value) { value = Real(); }
+  void Fill(std::int64_t& value) { value = Integer(); }
+  void Fill(std::optional<std::int64_t>& value) {
+    if (Bits() % 2) value = static_cast<std::int64_t>(Bits() % 66);
+  }
+
+  template <class Parameters>
+  Parameters All() {
+    Parameters parameters;
+    parameters.Visit([this](const char* name, auto& value) {
+      Fill(value);
+      if constexpr (std::is_same_v<decltype(value), double&>) {
+        if (std::strcmp(name, "t_mul") == 0) value = 1 + 4 * value;  // less is refused
+      }
+    });
+    return parameters;
+  }
 
  private:
   std::mt19937_64 generator_;
@@ -65,11 +81,8 @@ std::size_t Run(unsigned seed, int count) {
   Random random(seed);
   std::size_t evaluated = 0;
   for (int i = 0; i < count; ++i) {
-    lrops::DecayParameters decay{random.Shared(), random.Integer(), random.Integer()};
-    evaluated += Evaluate(decay, random);
-    lrops::RestartsParameters restarts{random.Shared(), random.Integer(), 1 + 4 * random.Real(), random.Real(), {}};
-    if (random.Bits() % 2) restarts.cycles = static_cast<std::int64_t>(random.Bits() % 66);
-    evaluated += Evaluate(restarts, random);
+    evaluated += Evaluate(random.All<lrops::DecayParameters>(), random);
+    evaluated += Evaluate(random.All<lrops::RestartsParameters>(), random);
   }
   return evaluated;
 }
