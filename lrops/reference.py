@@ -38,14 +38,8 @@ def warmup_cosine_decay(
 
     Args:
         step: Optimizer steps, an int64 array of any shape.
-        initial_learning_rate: The peak, in units of the rate; > 0.
-        warmup_steps: Steps to the peak.
-        total_steps: Steps to the floor, warmup and hold included.
-        alpha: The floor as a ratio of the peak.
-        hold_steps: Steps at the peak.
-        warmup_start: The first value as a ratio of the peak.
-        start_step: The step at which the curve begins.
-        dtype: Name of the dtype to round to, one of float16, bfloat16, float32, float64.
+        dtype: Name of the dtype to round to.
+        The others are those of `lrops.WarmupCosineDecay`, as numbers.
 
     Returns:
         An array of `dtype` of the shape of `step`. bfloat16 needs ml_dtypes to be imported.
@@ -93,24 +87,7 @@ def warmup_cosine_restarts(
     Source: Loshchilov and Hutter 2017, section 3, and Keras' `CosineDecayRestarts` for m_mul and alpha, behind a linear
     warmup. A cycle's length and height are exact fractions here; its length is then rounded to an integer.
 
-    Args:
-        step: Optimizer steps, an int64 array of any shape.
-        initial_learning_rate: The peak of the first cycle, in units of the rate; > 0.
-        warmup_steps: Steps to the peak.
-        first_decay_steps: Steps of the first cycle.
-        t_mul: The ratio of a cycle's length to the one before.
-        m_mul: The ratio of a cycle's height above the floor to the one before.
-        alpha: The floor as a ratio of the peak.
-        cycles: Their number; None for as many as end within 2**62 steps.
-        warmup_start: The first value as a ratio of the peak.
-        start_step: The step at which the curve begins.
-        dtype: Name of the dtype to round to, one of float16, bfloat16, float32, float64.
-
-    Returns:
-        An array of `dtype` of the shape of `step`. bfloat16 needs ml_dtypes to be imported.
-
-    Raises:
-        RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
+    Arguments and errors are those of `warmup_cosine_decay`, with the hyper-parameters of `lrops.WarmupCosineRestarts`.
     """
     _check_longdouble()
     step = np.asarray(step, np.int64)
