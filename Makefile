@@ -2,7 +2,7 @@
 # 3.10-3.13 with its headers and venv, and a C++17 compiler; what else they need goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(abspath $(VENV))/bin
+BIN = '$(abspath $(VENV))/bin'
 # What pyproject.toml says. A build in isolation is for the last of the minors.
 SAYS = $(PYTHON) cmake/pyproject.py
 MINORS = $(shell $(SAYS) minors)
@@ -31,13 +31,13 @@ test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90
 	$(PYTEST) -m 'not slow' '$(CURDIR)/tests' $(ARGS)
 
 # The build tree stays, so CMake rebuilds what a change touched.
-CMAKE = PATH='$(BIN)':"$$PATH" cmake -G Ninja -S . -DPython_EXECUTABLE='$(BIN)/python' \
+CMAKE = PATH=$(BIN):"$$PATH" cmake -G Ninja -S . -DPython_EXECUTABLE=$(BIN)/python \
   -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
 dev: $(VENV)/test  ## installs the checkout itself: a change of Python needs nothing, one of C++ `make dev` again
 	$(CMAKE) -B build/dev -DCMAKE_INSTALL_PREFIX='$(CURDIR)' -DLROPS_VERSION=$(VERSION) \
 	  -DLROPS_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*')" --log-level=WARNING
 	rm -rf lrops/_tf*
-	PATH='$(BIN)':"$$PATH" cmake --build build/dev --target install
+	PATH=$(BIN):"$$PATH" cmake --build build/dev --target install
 	test ! -f $(VENV)/installed || { $(BIN)/python -m pip uninstall --quiet --yes lrops; rm $(VENV)/installed; }
 	echo '$(CURDIR)' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lrops.pth"
 	touch $(VENV)/editable
@@ -61,16 +61,16 @@ fuzz: $(LROPS) $(VENV)/test  ## looks for a damaged node that breaks the op, for
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/tools/fuzz.py' --seconds $(SECONDS)
 
 # Python and TensorFlow do not free all that they allocate; GCC's C++ runtime has to be there before a sanitizer starts.
-SANITIZED = $(abspath $(VENV))/sanitized
+SANITIZED = '$(abspath $(VENV))/sanitized'
 sanitize: $(LROPS) $(VENV)/test  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
-	$(CMAKE) -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX='$(SANITIZED)' \
+	$(CMAKE) -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=$(SANITIZED) \
 	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow
 	$(BIN)/cmake --build $(VENV)/sanitize --target install
-	cp lrops/*.py '$(SANITIZED)/lrops'
+	cp lrops/*.py $(SANITIZED)/lrops
 	$(PYTEST) '$(CURDIR)/tests/test_sanitizers.py'
 	export LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH='$(SANITIZED)' && $(PYTEST) \
-	  $(patsubst %,'$(CURDIR)/tests/test_%.py',exactness hardening native properties restarts saved_by_older tracing)
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) && $(PYTEST) \
+	  $(patsubst %,'$(CURDIR)/tests/test_%.py',concurrency exactness native properties restarts saved_by_older tracing)
 
 bench: $(LROPS) $(VENV)/test  ## what the schedule costs a step, against the others
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
@@ -112,7 +112,7 @@ clean:
 SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py*)
 $(VENV)/installed: $(VENV)/build $(SOURCES)
 	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
-	PATH='$(BIN)':"$$PATH" $(PIP) --no-build-isolation '.[cpu]'
+	PATH=$(BIN):"$$PATH" $(PIP) --no-build-isolation '.[cpu]'
 	touch $@
 
 $(VENV)/build: $(VENV)/python pyproject.toml

@@ -139,23 +139,6 @@ def test_the_static_shape_is_known():
     assert function.output_shapes.as_list() == [None, 3]
 
 
-def test_equal_calls_are_merged():
-    @tf.function
-    def twice(step):
-        return schedule_of(CURVE)(step) + schedule_of(CURVE)(step)
-
-    step = tf.constant(5, tf.int64)
-    options = tf.compat.v1.RunOptions(output_partition_graphs=True)
-    metadata = tf.compat.v1.RunMetadata()
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        placeholder = tf.compat.v1.placeholder(tf.int64, [])
-        rate = schedule_of(CURVE)(placeholder) + schedule_of(CURVE)(placeholder)
-        total = session.run(rate, {placeholder: 5}, options, metadata)
-    ran = [node.op for graph in metadata.partition_graphs for node in graph.node]
-    assert total == twice(step).numpy() == 2 * EXPECTED[5]
-    assert ran.count("Lrops>WarmupCosineDecay") == 1
-
-
 def test_the_step_has_no_gradient():
     step = tf.Variable(5, dtype=tf.int64)
     weight = tf.Variable(2.0)
