@@ -1,8 +1,11 @@
 """The types of arguments: what a hyper-parameter, a count, a path and a step may be, and the sentence if one is not."""
 
+import contextlib
+import math
 import numbers
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ import tensorflow as tf
 from lrops._hyperparameters import DtypeName, Variable
 
 _INT64 = tf.int64
-_STEP_DTYPES = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
+_INTEGERS = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
+_FLOATS = ("float32", "float64")  # what some optimizers cast their count to
 
 
 def _is(kind, value):
@@ -25,7 +29,29 @@ def _real(name, value):
             return float(value)
         except OverflowError:
             raise ValueError(f"{name} must be finite. Received: {name}={value}") from None
-    raise TypeError(f"{name} must be a number. Received: {name}={value!r}")
+    raise TypeError(f"{name} must be a number. Received: {name}={value!r}{_cure(float, value)}")
+
+
+def _cure(kind, value):
+    """What to write for a value that is not of this kind but holds a number that is, or nothing."""
+    if isinstance(value, float) and value.is_integer():
+        return f". Write {int(value)}"
+    function, around = f"{kind.__name__}(...)", "it"
+    shape = getattr(value, "shape", None)
+    if isinstance(value, str):  # YAML reads 1e-3, which has no dot, as text
+        with contextlib.suppress(ValueError):
+            kind(value)
+            return f". Write {function} around it"
+        function = "int(float(...))"
+        try:
+            fits = float(value).is_integer()
+        except ValueError:
+            fits = False
+    elif shape is not None and not isinstance(value, np.generic):
+        fits, around = all(size == 1 for size in shape), "its element" if len(shape) else "it"
+    else:
+        fits = _is(numbers.Real, value) and math.isfinite(value)
+    return f". Write {function} around {around}" if fits else ""
 
 
 def _peak(name, value):
@@ -42,12 +68,7 @@ def _integer(name, value):
         if -(2**63) <= value < 2**63:
             return int(value)
         raise ValueError(f"{name} must be {'at most ' if value > 0 else 'at least -'}2^62. Received: {name}={value}")
-    message = f"{name} counts steps and must be an integer. Received: {name}={value!r}"
-    if isinstance(value, float) and value.is_integer():
-        message += f". Write {int(value)}"
-    elif hasattr(value, "numpy"):
-        message += ". Write int(...) around it"
-    raise TypeError(message)
+    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}{_cure(int, value)}")
 
 
 def _dtype(name, value):
@@ -87,7 +108,7 @@ def as_hyperparameter(name: str, declared: Any, value: Any) -> Any:
 def as_count(name: str, value: object) -> int:
     """`value` as an int, if it is an integer of at least 1."""
     if not _is(numbers.Integral, value):
-        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}")
+        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}{_cure(int, value)}")
     if value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
     return int(value)  # type: ignore[call-overload]
@@ -103,7 +124,9 @@ def as_path(name: str, value: Any) -> str | None:
 
 def dtype_name(value: Any) -> str:
     """The name of the dtype of an array, tensor or variable; a `keras.Variable` has a name for its dtype."""
-    return value.dtype if isinstance(value.dtype, str) else value.dtype.name
+    dtype = value.dtype
+    # A variable of TensorFlow 1 is of a dtype such as int64_ref.
+    return dtype if isinstance(dtype, str) else getattr(dtype, "name", str(dtype)).removesuffix("_ref")
 
 
 def unwrap_variable(value: Any) -> Any:
@@ -122,8 +145,8 @@ def unwrap_variable(value: Any) -> Any:
     return inner
 
 
-def _integers(step):
-    """`step` if it is of an integer dtype that int64 holds; a Python number, or a list of them, as an array."""
+def _counter(step):
+    """`step` if its dtype can count; a Python number, or a list of them, as an array."""
     if getattr(step, "dtype", None) is None:
         array = np.asarray(step)
         wide = array.dtype == np.uint64 and array.max() >= 2**63
@@ -131,35 +154,84 @@ def _integers(step):
             raise ValueError(f"step must fit in int64. Received: step={step}")
         step = array
     name = dtype_name(step)
-    if name not in _STEP_DTYPES:
+    if name not in _INTEGERS + _FLOATS:
         raise TypeError(
-            "step must be of an integer dtype that int64 holds, as optimizer.iterations is: cast it yourself, "
-            "tf.cast(step, tf.int64), if that is what you mean; for one of tf_keras.optimizers.legacy take its like "
-            f"in tf_keras.optimizers. Received: step of dtype {name}"
+            "step must be of an integer dtype that int64 holds, as optimizer.iterations is, or float32 or float64. "
+            f"Cast the integer that counts the steps: tf.cast(iterations, tf.int64). Received: step of dtype {name}"
         )
     return step
 
 
-def as_step(step: Any) -> Any:
+def _whole(array):
+    """A NumPy array of floating steps as int64."""
+    if not np.all(np.isfinite(array) & (np.floor(array) == array)):
+        raise ValueError(
+            "step counts optimizer updates and must be a whole number. Pass optimizer.iterations, or round down with "
+            f"tf.floor. Received: step={array}"
+        )
+    if np.any((array < -(2.0**63)) | (array >= 2.0**63)):
+        raise ValueError(f"step must fit in int64. Received: step={array}")
+    return np.asarray(array, np.int64)
+
+
+def _before_cast(tensor):
+    """The integer tensor that `tensor` was cast from, if this graph shows it, or None."""
+    context = tensor.op._get_control_flow_context()
+    while dtype_name(tensor) in _FLOATS:
+        operation = tensor.op
+        # What another control flow context holds cannot always be used in this one.
+        if operation.type not in ("Cast", "Identity") or operation._get_control_flow_context() is not context:
+            return None
+        (tensor,) = operation.inputs
+    return tensor if dtype_name(tensor) in _INTEGERS else None
+
+
+def _from_floating(step, uncertain):
+    """A step of float32 or float64 as an int64 tensor; calls `uncertain` if it is a float32 that may be rounded."""
+    step = unwrap_variable(step)
+    if isinstance(step, tf.Tensor | tf.Variable):
+        step = tf.convert_to_tensor(step)
+        if tf.is_symbolic_tensor(step):
+            integer = _before_cast(step)
+            if integer is not None:
+                return tf.cast(integer, tf.int64)
+        elif "CPU" in step.device:  # nothing is waited for
+            step = step.numpy()
+    if dtype_name(step) == "float32":
+        uncertain()
+    if not isinstance(step, tf.Tensor):
+        return tf.constant(_whole(np.asarray(step)))
+    # Not every device casts what int64 does not hold to the same number.
+    last = float(np.nextafter(step.dtype.as_numpy_dtype(2.0**63), step.dtype.as_numpy_dtype(0)))
+    return tf.cast(tf.clip_by_value(tf.floor(step), -(2.0**63), last), tf.int64)
+
+
+def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
     """`step` as something the op takes: an int64 tensor or variable.
 
     Args:
-        step: Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of an integer dtype that
-            int64 holds, of any shape.
+        step: Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable`, of an integer dtype that
+            int64 holds, or of float32 or float64, of any shape. A floating tensor that was cast from an integer in this
+            graph stands for that integer: a cast to float32 may have rounded it.
+        uncertain: Called if `step` is a float32 that was taken as it is, which beyond 2^24 may be a rounded count.
 
     Returns:
         An int64 tensor or variable of the same shape.
 
     Raises:
-        TypeError: the step is not of an integer dtype that int64 holds.
-        ValueError: a Python int does not fit in int64.
+        TypeError: the dtype of the step is none of these.
+        ValueError: a number does not fit in int64, or is not whole where that can be seen without waiting for a device.
+            Where it cannot be seen it is rounded down.
     """
     dtype = getattr(step, "dtype", None)
     if dtype is _INT64:
         return step
     if dtype != "int64":
-        step = _integers(step)
-        if dtype_name(step) != "int64":
+        step = _counter(step)
+        name = dtype_name(step)
+        if name in _FLOATS:
+            return _from_floating(step, uncertain)
+        if name != "int64":
             return tf.cast(unwrap_variable(step), tf.int64)
     # Not every keras.Variable is a tf.Tensor to the op's fast path; what is inside it is.
     return unwrap_variable(step)
@@ -167,4 +239,5 @@ def as_step(step: Any) -> Any:
 
 def as_step_on_host(step: Any) -> npt.NDArray[np.int64]:
     """`as_step`, as a NumPy array."""
-    return np.asarray(_integers(step)).astype(np.int64)
+    array = np.asarray(_counter(step))
+    return _whole(array) if array.dtype.name in _FLOATS else array.astype(np.int64)

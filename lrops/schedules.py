@@ -35,6 +35,19 @@ def _warn_without_warmup(name, _said=[]):  # noqa: B006  (one list for the proce
         warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=5)
 
 
+_ROUNDED_COUNT = (
+    "{} was given the step as a float32, which holds no odd number above 2^24 = 16,777,216, and this curve goes on "
+    "beyond that: from there on a step may be rounded to a neighbour. Pass optimizer.iterations as it is, an int64. "
+    "(Said once.)"
+)
+
+
+def _warn_of_rounding(name, _said=[]):  # noqa: B006
+    if not _said:
+        _said.append(True)
+        warnings.warn(_ROUNDED_COUNT.format(name), UserWarning, stacklevel=6)
+
+
 def _add_keras_bases():
     """Makes the classes below schedules of every Keras in the process; `__call__` tells who imports one too late."""
     for keras in add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule"):
@@ -67,6 +80,12 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             _warn_without_warmup(type(self).__name__)
         self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
+    def _float32_count(self):
+        """Warns if the rate still changes beyond the last step to which a float32 counts one by one."""
+        rates = self._host(np.array([2**24, 2**63 - 1]), **self._evaluated | {"dtype": "float64"})
+        if rates[0] != rates[1]:
+            _warn_of_rounding(type(self).__name__)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses another value for an argument: what has been traced would keep the old one."""
         if name in self.__dict__.get("_arguments", ()):
@@ -81,25 +100,28 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         """The learning rate at `step`.
 
         Args:
-            step: Optimizer steps: a Python int, NumPy integer or array, tensor, `tf.Variable` or `keras.Variable`, of
-                any integer dtype but uint64, of any shape. Any int64 is good.
+            step: Optimizer steps: a Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable`, of
+                any integer dtype but uint64, of any shape. Any int64 is good. Or of float32 or float64, which some
+                optimizers cast their count to: in a graph that shows the cast, the integer before it is the step;
+                elsewhere the value is, rounded down where it cannot be seen without waiting for a device. Warns once
+                where a float32 may have been rounded: beyond step 2^24, unless the rate no longer changes there.
 
         Returns:
             A tensor of `dtype` and of the shape of `step`.
 
         Raises:
-            TypeError: `step` is not of an integer dtype, or wider than int64.
-            ValueError: a Python int does not fit in int64.
+            TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64.
+            ValueError: a number does not fit in int64, or has a fraction that can be seen, or is NaN.
         """
         if step is None:  # how an optimizer calls what it does not know as a schedule
             raise TypeError(
                 f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
                 "after the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
-        rate = self._op(as_step(step), self._attributes)
+        rate = self._op(as_step(step, self._float32_count), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
-    def on_host(self, step: npt.ArrayLike) -> npt.NDArray[Any]:
+    def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
 
         A peak in a variable is read from its device, which is waited for.
@@ -112,14 +134,17 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             step: As in `__call__`.
 
         Returns:
-            A NumPy array of `dtype` and of the shape of `step`, with the bits that `__call__` gives.
+            A NumPy array of `dtype` and of the shape of `step`, or a NumPy number for a single step, with the bits that
+            `__call__` gives.
 
         Raises:
-            TypeError: `step` is not of an integer dtype, or wider than int64.
-            ValueError: a Python int does not fit in int64.
+            TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64.
+            ValueError: a number does not fit in int64, or has a fraction, or is NaN.
         """
         rate = self._host(as_step_on_host(step), **self._evaluated)
-        return ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
+        if self._tunable:
+            rate = ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype)
+        return rate[()]
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
         """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.

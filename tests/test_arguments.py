@@ -48,15 +48,28 @@ WRONG_VALUES = [
     ({"name": ""}, "name must begin with a letter.*name=''"),
 ]
 WRONG_TYPES = [
-    ({"initial_learning_rate": "1e-3"}, "initial_learning_rate must be a number.*'1e-3'"),
+    (
+        {"initial_learning_rate": "1e-3"},
+        "initial_learning_rate must be a number.*'1e-3'. Write float\\(...\\) around it$",
+    ),
+    ({"initial_learning_rate": np.array(1e-3)}, "initial_learning_rate.*Write float\\(...\\) around it$"),
+    ({"initial_learning_rate": tf.constant([1e-3])}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
+    ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Write float\\(...\\) around it$"),
+    ({"alpha": "little"}, "alpha must be a number.*'little'$"),
     ({"initial_learning_rate": True}, "initial_learning_rate must be a number.*True"),
     ({"initial_learning_rate": None}, "initial_learning_rate must be a number.*None"),
     ({"warmup_steps": 10.0}, "warmup_steps counts steps and must be an integer.*10.0. Write 10$"),
     ({"total_steps": 1000.0}, "total_steps counts steps and must be an integer.*1000.0. Write 1000$"),
-    ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5$"),
+    ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5. Write int\\(...\\) around it$"),
+    ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
+    ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\). Write int\\(...\\) around it$"),
+    ({"total_steps": "1e3"}, "total_steps counts.*'1e3'. Write int\\(float\\(...\\)\\) around it$"),
+    ({"total_steps": tf.constant([100])}, "total_steps counts.*Write int\\(...\\) around its element$"),
+    ({"total_steps": np.ones(2)}, "total_steps counts.*array\\(\\[1., 1.\\]\\)$"),
     ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
     ({"total_steps": True}, "total_steps counts steps and must be an integer.*True$"),
-    ({"hold_steps": "5"}, "hold_steps counts steps and must be an integer.*'5'$"),
+    ({"hold_steps": "5"}, "hold_steps counts steps and must be an integer.*'5'. Write int\\(...\\) around it$"),
+    ({"hold_steps": "many"}, "hold_steps counts steps and must be an integer.*'many'$"),
     ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
     ({"alpha": 1j}, "alpha must be a number"),
     ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
@@ -93,10 +106,10 @@ CALLS = pytest.mark.parametrize("call", ["__call__", "on_host"])
 @CALLS
 @pytest.mark.parametrize(
     "step",
-    [5.0, [5.0], np.float32(5), np.array([1.5]), tf.constant(5.0), tf.Variable(5.0), True, np.bool_(True), "5", None],
+    [np.float16(5), np.longdouble(5), tf.constant(5.0, tf.bfloat16), 5j, True, np.bool_(True), "5", None],
     ids=repr,
 )
-def test_a_step_that_is_no_integer_is_a_type_error(step, call):
+def test_a_step_that_cannot_count_is_a_type_error(step, call):
     message = (
         "called without a step" if step is None and call == "__call__" else "step must be of an integer dtype.*cast"
     )
