@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
-#include <map>
 #include <mutex>
 #include <type_traits>
 
@@ -35,8 +33,42 @@ constexpr std::int64_t kGrid = 4096;  // more than any card runs at once; each t
 // What cuda.h declares, with every handle as void* and enumerations as int.
 using Result = int;
 constexpr Result kSuccess = 0;
+constexpr Result kUnsupportedPtxVersion = 222;
 constexpr int kJitErrorLogBuffer = 5;
 constexpr int kJitErrorLogBufferSizeBytes = 6;
+
+// What to do about an error of CUDA, by its number.
+constexpr struct {
+  Result first, last;
+  const char* cure;
+} kCures[] = {
+    {2, 2,
+     "The driver needs a little of the GPU's memory beside what TensorFlow took, and it is full: set "
+     "TF_FORCE_GPU_ALLOW_GROWTH=true, and end what else `nvidia-smi` shows on this GPU"},
+    {209, 209, "The kernel has no code for a card that old: evaluate the schedule on a CPU, with tf.device('CPU:0')"},
+    {221, 221,
+     "The driver's compiler, libnvidia-ptxjitcompiler.so.1, is missing, which is usual in a container: start it with "
+     "NVIDIA_DRIVER_CAPABILITIES=compute,utility"},
+    {223, 223,
+     "The environment forbids the driver to compile the kernel for this card: unset CUDA_DISABLE_PTX_JIT and "
+     "CUDA_DISABLE_JIT"},
+    {700, 719,
+     "Most likely an earlier kernel of the model failed: CUDA reports a failed kernel at the next call, whichever that "
+     "is. Run once with CUDA_LAUNCH_BLOCKING=1 to see which one it was. This process cannot use the GPU any more"}};
+constexpr char kOtherCure[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
+
+std::string DriverCure() {
+  return std::string("It needs an NVIDIA driver of version ") + kLeastDriver +
+         " or newer; `nvidia-smi` names the one of this machine. On a CPU, with tf.device('CPU:0'), the op needs none";
+}
+
+std::string Cure(Result result) {
+  if (result == kUnsupportedPtxVersion) return DriverCure();
+  for (const auto& known : kCures) {
+    if (known.first <= result && result <= known.last) return known.cure;
+  }
+  return kOtherCure;
+}
 
 static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the arguments that a kernel can have");
 
@@ -54,12 +86,8 @@ class Driver {
     };
     find(GetErrorName, "cuGetErrorName");
     find(GetErrorString, "cuGetErrorString");
-    find(StreamGetCtx, "cuStreamGetCtx");
-    find(CtxPushCurrent, "cuCtxPushCurrent_v2");
-    find(CtxPopCurrent, "cuCtxPopCurrent_v2");
-    find(CtxGetId, "cuCtxGetId");  // since the least driver
-    find(ModuleLoadDataEx, "cuModuleLoadDataEx");
-    find(ModuleGetFunction, "cuModuleGetFunction");
+    find(LibraryLoadData, "cuLibraryLoadData");  // since the least driver, as the next
+    find(LibraryGetKernel, "cuLibraryGetKernel");
     find(LaunchKernel, "cuLaunchKernel");
   }
 
@@ -69,13 +97,10 @@ class Driver {
   // The functions of cuda.h, without their "cu".
   Result (*GetErrorName)(Result, const char**);
   Result (*GetErrorString)(Result, const char**);
-  Result (*StreamGetCtx)(void* stream, void** context);
-  Result (*CtxPushCurrent)(void* context);
-  Result (*CtxPopCurrent)(void** context);
-  Result (*CtxGetId)(void* context, unsigned long long* id);
-  Result (*ModuleLoadDataEx)(void** module, const void* image, unsigned count, int* options, void** values);
-  Result (*ModuleGetFunction)(void** function, void* module, const char* name);
-  Result (*LaunchKernel)(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+  Result (*LibraryLoadData)(void** library, const void* code, int* jit_options, void** jit_values, unsigned jit_count,
+                            int* options, void** values, unsigned count);
+  Result (*LibraryGetKernel)(void** kernel, void* library, const char* name);
+  Result (*LaunchKernel)(void* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                          unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** arguments,
                          void** extra);
 
@@ -83,68 +108,81 @@ class Driver {
   std::string error_;
 };
 
-// What a call that failed returned, or an empty string.
-std::string Check(const Driver& driver, const char* call, Result result, const char* log = "") {
-  if (result == kSuccess) return "";
-  const char* name = nullptr;
-  const char* text = nullptr;
-  driver.GetErrorName(result, &name);
-  driver.GetErrorString(result, &text);
-  return std::string(call) + " returned " + (name ? name : std::to_string(result)) +
-         (text ? std::string(" (") + text + ")" : "") + (*log ? std::string("; the log says: ") + log : "");
-}
-
-// The kernels in the current context. Loads the module at the first call in that context, which is when the driver
-// compiles the PTX for its card.
-std::string GetKernels(const Driver& driver, std::array<void*, kKernels>* kernels) {
-  static std::mutex mutex;
-  // By the context's number and not its address, which a later context may get again. A destroyed context takes its
-  // module with it.
-  static auto& loaded = *new std::map<unsigned long long, std::array<void*, kKernels>>;
-
-  unsigned long long context;
-  std::string error = Check(driver, "cuCtxGetId", driver.CtxGetId(nullptr, &context));
-  if (!error.empty()) return error;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = loaded.find(context);
-  if (found != loaded.end()) {
-    *kernels = found->second;
+// The kernels, which belong to no context: the driver loads them into a stream's context at the first launch there (or
+// into every context when they are loaded, with CUDA_MODULE_LOADING=EAGER), and compiles the PTX for the card then.
+class Kernels {
+ public:
+  // Finds a kernel. Returns what failed, or an empty string. A failure is not kept: the next call tries again.
+  std::string Find(const Driver& driver, Kernel kernel, void** found) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (library_ == nullptr) {
+      log_[0] = '\0';
+      jit_values_[0] = log_;
+      jit_values_[1] = reinterpret_cast<void*>(sizeof log_);  // the driver writes here how much it used
+      const std::string error =
+          Check(driver, "cuLibraryLoadData",
+                driver.LibraryLoadData(&library_, kPtx, jit_options_, jit_values_, 2, nullptr, nullptr, 0));
+      if (!error.empty()) return error;
+    }
+    if (kernels_[kernel] == nullptr) {
+      const std::string error =
+          Check(driver, "cuLibraryGetKernel", driver.LibraryGetKernel(&kernels_[kernel], library_, kNames[kernel]));
+      if (!error.empty()) return error;
+    }
+    *found = kernels_[kernel];
     return "";
   }
-  char log[4096] = "";
-  int options[] = {kJitErrorLogBuffer, kJitErrorLogBufferSizeBytes};
-  void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
-  void* module = nullptr;
-  error = Check(driver, "cuModuleLoadDataEx", driver.ModuleLoadDataEx(&module, kPtx, 2, options, values), log);
-  for (std::size_t kernel = 0; kernel < kKernels && error.empty(); ++kernel) {
-    error = Check(driver, "cuModuleGetFunction", driver.ModuleGetFunction(&(*kernels)[kernel], module, kNames[kernel]));
-  }
-  if (error.empty()) loaded[context] = *kernels;
-  return error;
-}
 
-// Launches a kernel; returns what failed, or an empty string. `curve` is the kernel's.
+  // What a launch that failed returned, or an empty string.
+  std::string CheckLaunch(const Driver& driver, Result result) {
+    if (result == kSuccess) return "";
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return Check(driver, "cuLaunchKernel", result);
+  }
+
+ private:
+  std::string Check(const Driver& driver, const char* call, Result result) {
+    if (result == kSuccess) return "";
+    const char* name = nullptr;
+    const char* text = nullptr;
+    driver.GetErrorName(result, &name);
+    driver.GetErrorString(result, &text);
+    std::string said = std::string(call) + " returned " + (name ? name : std::to_string(result)) +
+                       (text ? std::string(" (") + text + ")" : "") +
+                       (*log_ ? std::string("; the log says: ") + log_ : "") + ". " + Cure(result);
+    log_[0] = '\0';
+    return said;
+  }
+
+  std::mutex mutex_;
+  void* library_ = nullptr;
+  std::array<void*, kKernels> kernels_{};
+  // What the driver's compiler says. Kept as long as the library, since the driver may compile at a launch.
+  char log_[4096] = "";
+  int jit_options_[2] = {kJitErrorLogBuffer, kJitErrorLogBufferSizeBytes};
+  void* jit_values_[2] = {};
+};
+
+// Launches a kernel; returns what failed and the cure, or an empty string. `curve` is the kernel's.
 std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
                    std::int64_t count, void* out, void* stream) {
-  static const Driver& driver = *new Driver;  // never destroyed: a thread may launch while the process ends
-  if (!driver.error().empty()) return driver.error();
-
-  // A kernel belongs to a context, and so does a stream: the stream's is the right one, whatever is current here.
-  void* context = nullptr;
-  std::string error = Check(driver, "cuStreamGetCtx", driver.StreamGetCtx(stream, &context));
-  if (error.empty()) error = Check(driver, "cuCtxPushCurrent", driver.CtxPushCurrent(context));
-  if (!error.empty()) return error;
-  std::array<void*, kKernels> kernels;
-  error = GetKernels(driver, &kernels);
-  if (error.empty()) {
-    void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
-    const auto block = static_cast<unsigned>(std::min((count - 1) / kWarp * kWarp + kWarp, kBlock));
-    const auto grid = static_cast<unsigned>(std::min((count - 1) / kBlock + 1, kGrid));
-    error = Check(driver, "cuLaunchKernel",
-                  driver.LaunchKernel(kernels[kernel], grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
+  // With a null stream the driver would launch in whatever context is current here.
+  if (stream == nullptr) {
+    return "the device gives no CUDA stream, so it is none of the NVIDIA GPUs that TensorFlow drives itself. Evaluate "
+           "the schedule on a CPU, with tf.device('CPU:0')";
   }
-  const std::string restored = Check(driver, "cuCtxPopCurrent", driver.CtxPopCurrent(&context));
-  return error.empty() ? restored : error;
+  // Never destroyed: a thread may launch while the process ends.
+  static const Driver& driver = *new Driver;
+  static Kernels& kernels = *new Kernels;
+  if (!driver.error().empty()) return driver.error() + ". " + DriverCure();
+  void* found = nullptr;
+  const std::string error = kernels.Find(driver, kernel, &found);
+  if (!error.empty()) return error;
+  void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
+  const auto block = static_cast<unsigned>(std::min((count - 1) / kWarp * kWarp + kWarp, kBlock));
+  const auto grid = static_cast<unsigned>(std::min((count - 1) / kBlock + 1, kGrid));
+  return kernels.CheckLaunch(driver,
+                             driver.LaunchKernel(found, grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
 }
 
 template <class H>
@@ -154,9 +192,7 @@ std::string Launch(Kernel kernel, const Schedule<H>& schedule, const std::int64_
   const std::string error =
       Launch(kernel, &schedule.curve, schedule.format, schedule.dtype->bytes, step, count, out, stream);
   if (error.empty()) return "";
-  return std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error +
-         ". It needs an NVIDIA driver of version " + kLeastDriver +
-         " or newer; `nvidia-smi` names the one of this machine. On a CPU, with tf.device('CPU:0'), the op needs none.";
+  return std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error + ".";
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 namespace lrops {
 
 // Schedule::LearningRates on a GPU: puts one launch on `stream` and returns without waiting for it; none where count is
-// 0. Returns an empty string, or the sentence that says what failed, in CUDA's words, and which driver is needed. May
-// be called from any thread, with any context current or none.
+// 0. Returns an empty string, or what failed, in CUDA's words, and what to do about it. May be called from any thread,
+// with any context current or none: the stream tells the context. A null stream is an error.
 std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
                                 void* out, void* stream);
 std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,

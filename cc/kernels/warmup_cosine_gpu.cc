@@ -8,6 +8,7 @@
 #include "kernels/attributes.h"
 #include "kernels/cuda_launcher.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/util/port.h"
 #include "xla/stream_executor/stream.h"
 
 namespace lrops {
@@ -34,8 +35,22 @@ class LearningRateGpu : public tensorflow::OpKernel {
   Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<DecayParameters>);
-REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_GPU), LearningRateGpu<RestartsParameters>);
+template <class H>
+void Register(const char* op) {
+  tensorflow::kernel_factory::OpKernelRegistrar(
+      tensorflow::register_kernel::Name(op).Device(tensorflow::DEVICE_GPU).Build(), "LearningRateGpu",
+      [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
+        return new LearningRateGpu<H>(context);
+      });
+}
+
+// TensorFlow for ROCm calls an AMD GPU "GPU" too. Without a kernel for it the op runs on the CPU there.
+const bool registered = [] {
+  if (tensorflow::IsBuiltWithROCm()) return false;
+  Register<DecayParameters>(kDecayOp);
+  Register<RestartsParameters>(kRestartsOp);
+  return true;
+}();
 
 }  // namespace
 }  // namespace lrops

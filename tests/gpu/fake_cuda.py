@@ -19,23 +19,23 @@ def driver():
 
 
 def context(number):
-    """A context, by the number that cuCtxGetId gives."""
+    """A context, by its number."""
     return ctypes.c_ulonglong(number)
 
 
 def stream(of):
-    """A new stream of a context."""
-    return ctypes.c_void_p(ctypes.addressof(of))
+    """A new stream of a context, which it keeps alive."""
+    return ctypes.pointer(of)
 
 
 def launch(steps, of, curve=CURVE, dtype="float32"):
-    """The rates' bits and the launcher's sentence, empty if all went well."""
+    """The rates' bits and the launcher's sentence, empty if all went well. `of` is a stream, None the null stream."""
     steps = np.ascontiguousarray(steps, np.int64)
     out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
     error = ctypes.create_string_buffer(8192)
     lines = (f"{name} {value.hex() if isinstance(value, float) else value}" for name, value in curve.items())
     arrays = [ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(steps.size), ctypes.c_void_p(out.ctypes.data)]
-    _launcher.launch("\n".join(lines).encode(), dtype.encode(), *arrays, ctypes.byref(of), error, len(error))
+    _launcher.launch("\n".join(lines).encode(), dtype.encode(), *arrays, of and ctypes.byref(of), error, len(error))
     return out, error.value.decode()
 
 

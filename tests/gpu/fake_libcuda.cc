@@ -1,48 +1,49 @@
-// A libcuda.so.1 for machines without one: it keeps CUDA's rules on contexts, runs the kernels of the PTX on the host,
-// and logs every call. fake_cuda.py steers it through the fake_* functions.
+// A libcuda.so.1 for machines without one: it runs the kernels of the PTX on the host and logs every call. As in CUDA,
+// a kernel belongs to no context, and is loaded into the context of a stream: at once (EAGER) or at the first launch
+// there.
 //
-// A stream is a pointer to its context's address, a context a pointer to its number. The null stream belongs to a
-// context that is always there.
+// A stream is a pointer to its context's address, a context a pointer to its number. fake_cuda.py steers the fake
+// through the fake_* functions.
 #include <cstdint>
 #include <cstdio>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "ptx_of_the_test.h"
 
 namespace {
 
 using Context = unsigned long long;
-struct Module {
-  Context context;
+struct Library {
+  int* options;
+  void** values;
+  std::set<Context> loaded_into;
 };
-struct Function {
-  Context context;
+struct Kernel {
+  Library* library;
   ptx::Kernel kernel;
 };
 
-constexpr int kInvalidValue = 1, kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
+constexpr int kInvalidValue = 1, kInvalidContext = 201, kNotFound = 500;
 const std::map<int, std::pair<const char*, const char*>> kErrors = {
     {1, {"CUDA_ERROR_INVALID_VALUE", "invalid argument"}},
-    {100, {"CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"}},
+    {2, {"CUDA_ERROR_OUT_OF_MEMORY", "out of memory"}},
     {201, {"CUDA_ERROR_INVALID_CONTEXT", "invalid device context"}},
+    {209, {"CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"}},
     {218, {"CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"}},
+    {221, {"CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "PTX JIT compiler library not found"}},
     {222, {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."}},
-    {400, {"CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}},
+    {223, {"CUDA_ERROR_JIT_COMPILATION_DISABLED", "PTX JIT compilation was disabled"}},
     {500, {"CUDA_ERROR_NOT_FOUND", "named symbol not found"}},
-    {709, {"CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"}},
+    {700, {"CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"}},
     {719, {"CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"}}};
 
 std::mutex mutex;
 std::string log, image, failing_call;
 int failing_code = 0;
-thread_local std::vector<Context*> current;
-Context primary = 1;
-
-Context* Of(void* stream) { return stream ? *static_cast<Context**>(stream) : &primary; }
 
 // Logs a call and returns the error that the test wants of it.
 template <class... Values>
@@ -54,6 +55,18 @@ int Enter(const char* call, const char* format, Values... values) {
   return failing_call == call ? failing_code : 0;
 }
 
+// The compiler's words about an error, into the buffer that came with the library.
+void Explain(int error, const Library& library) {
+  if (error != 218 && error != 222) return;  // not the compiler's
+  char* buffer = nullptr;
+  std::size_t size = 0;
+  for (int i = 0; i < 2; ++i) {
+    if (library.options[i] == 5) buffer = static_cast<char*>(library.values[i]);           // CU_JIT_ERROR_LOG_BUFFER
+    if (library.options[i] == 6) size = reinterpret_cast<std::size_t>(library.values[i]);  // ..._SIZE_BYTES
+  }
+  std::snprintf(buffer, size, "ptxas fatal : words of the compiler");
+}
+
 }  // namespace
 
 extern "C" {
@@ -61,7 +74,6 @@ extern "C" {
 void fake_fail(const char* call, int code) { failing_call = call, failing_code = code; }
 const char* fake_log() { return log.c_str(); }
 const char* fake_image() { return image.c_str(); }
-int fake_depth() { return static_cast<int>(current.size()); }
 
 int cuGetErrorName(int error, const char** text) {
   const auto found = kErrors.find(error);
@@ -77,73 +89,47 @@ int cuGetErrorString(int error, const char** text) {
   return 0;
 }
 
-int cuStreamGetCtx(void* stream, void** context) {
-  if (const int error = Enter("cuStreamGetCtx", "")) return error;
-  *context = Of(stream);
-  return 0;
-}
-
-int cuCtxPushCurrent_v2(void* context) {
-  if (const int error = Enter("cuCtxPushCurrent", "")) return error;
-  current.push_back(static_cast<Context*>(context));
-  return 0;
-}
-
-int cuCtxPopCurrent_v2(void** context) {
-  if (current.empty()) return kInvalidContext;
-  *context = current.back();
-  current.pop_back();
-  return Enter("cuCtxPopCurrent", "");
-}
-
 #ifndef OLD_DRIVER
-int cuCtxGetId(void* context, unsigned long long* id) {
-  if (const int error = Enter("cuCtxGetId", "")) return error;
-  if (context == nullptr && current.empty()) return kInvalidContext;
-  *id = context ? *static_cast<Context*>(context) : *current.back();
+int cuLibraryLoadData(void** library, const void* code, int* jit_options, void** jit_values, unsigned jit_count, int*,
+                      void**, unsigned count) {
+  auto* const loaded = new Library{jit_options, jit_values, {}};
+  if (const int error = Enter("cuLibraryLoadData", "")) {
+    Explain(error, *loaded);
+    return error;
+  }
+  if (jit_count != 2 || count != 0) return kInvalidValue;
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // long enough for other threads to come
+  image = static_cast<const char*>(code);
+  *library = loaded;
+  return 0;
+}
+
+int cuLibraryGetKernel(void** kernel, void* library, const char* name) {
+  if (const int error = Enter("cuLibraryGetKernel", " %s", name)) return error;
+  const auto found = ptx::kernels.find(name);
+  if (found == ptx::kernels.end()) return kNotFound;
+  *kernel = new Kernel{static_cast<Library*>(library), found->second};
   return 0;
 }
 #endif
 
-int cuModuleLoadDataEx(void** module, const void* data, unsigned count, int* options, void** values) {
-  if (const int error = Enter("cuModuleLoadDataEx", "")) {
-    char* buffer = nullptr;
-    std::size_t size = 0;
-    for (unsigned i = 0; i < count; ++i) {
-      if (options[i] == 5) buffer = static_cast<char*>(values[i]);           // CU_JIT_ERROR_LOG_BUFFER
-      if (options[i] == 6) size = reinterpret_cast<std::size_t>(values[i]);  // ..._SIZE_BYTES
-    }
-    std::snprintf(buffer, size, "ptxas fatal : words of the compiler");
-    return error;
-  }
-  if (current.empty()) return kInvalidContext;
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // long enough for other threads to come
-  image = static_cast<const char*>(data);
-  *module = new Module{*current.back()};
-  return 0;
-}
-
-int cuModuleGetFunction(void** function, void* module, const char* name) {
-  if (const int error = Enter("cuModuleGetFunction", " %s", name)) return error;
-  const auto found = ptx::kernels.find(name);
-  if (found == ptx::kernels.end()) return kNotFound;
-  *function = new Function{static_cast<Module*>(module)->context, found->second};
-  return 0;
-}
-
-int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** arguments,
-                   void** extra) {
+int cuLaunchKernel(void* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                   unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void** extra) {
+  if (stream == nullptr) return kInvalidContext;  // none is current
+  const Context context = **static_cast<Context**>(stream);
+  Library& library = *static_cast<Kernel*>(kernel)->library;
   if (const int error = Enter("cuLaunchKernel", " stream=%p context=%llu grid=%u,%u,%u block=%u,%u,%u shared=%u",
-                              stream, current.empty() ? 0 : *current.back(), grid_x, grid_y, grid_z, block_x, block_y,
-                              block_z, shared_bytes)) {
+                              stream, context, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes)) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (library.loaded_into.count(context) == 0) Explain(error, library);
     return error;
   }
-  if (current.empty()) return kInvalidContext;
-  if (static_cast<Function*>(function)->context != *current.back()) return kInvalidHandle;
-  if (Of(stream) != current.back()) return kInvalidHandle;
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
-  ptx::Run(static_cast<Function*>(function)->kernel, arguments, grid_x, block_x);
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    library.loaded_into.insert(context);
+  }
+  ptx::Run(static_cast<Kernel*>(kernel)->kernel, arguments, grid_x, block_x);
   return 0;
 }
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs Python where fake_gpu can be imported, and returns what it printed."""
+    """Runs Python where fake_gpu can be imported, and returns what it printed. Without `streams`, they are null."""
     if tf.test.is_built_with_cuda():
         pytest.skip("this TensorFlow has a GPU device of its own")
     folder = tmp_path_factory.mktemp("device")
@@ -23,12 +23,14 @@ def run(tmp_path_factory):
     sources = [HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc"]
     toolchain.shared_library(folder / "libcuda.so.1", *sources, "-isystem", tf.sysconfig.get_include())
 
-    def run(*arguments):
+    def run(*arguments, streams=True):
+        library = str(folder / "libcuda.so.1")
         done = run_python(
             *arguments,
             folder=folder,
             LD_LIBRARY_PATH=toolchain.libraries_first_in(folder),
-            LROPS_TEST_GPU=str(folder / "libcuda.so.1"),
+            LROPS_TEST_GPU=library,
+            LD_PRELOAD=library if streams else "",
             PYTHONPATH=os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -73,6 +75,22 @@ with tf.device("GPU:0"):
 print(evaluate().numpy() == schedule(7).numpy())
 """
     assert run("-c", BEGIN + script).split() == ["10", "True", "True"]
+
+
+def test_a_device_without_streams_of_cuda_is_an_error_of_the_op(run):
+    """As TensorFlow's own GPUs have them, and those of a plugin have not."""
+    script = """
+try:
+    evaluate()
+except tf.errors.InternalError as error:
+    print(error.message, fake_gpu.launches())
+"""
+    said = run("-c", BEGIN.replace(' and "GPU:0" in evaluate().device', "") + script, streams=False)
+    assert (
+        "Lrops>WarmupCosineDecay: the CUDA kernel lrops_warmup_cosine could not be launched: the device gives no"
+        in said
+    )
+    assert said.endswith("0\n")
 
 
 def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(run):
