@@ -82,8 +82,10 @@ def check_kernels():
 
     tf.constant(0)  # brings up the devices, and XLA's kernels with them
     kernels = registered_kernels()
-    needed = {"CPU", "XLA_CPU_JIT"} | ({"GPU"} if _native.build_info["cuda"] != "none" else set())
-    if tf.config.list_physical_devices("GPU"):
+    needed = {"CPU", "XLA_CPU_JIT"}
+    if _native.build_info["cuda"] != "none" and not tf.test.is_built_with_rocm():
+        needed.add("GPU")
+    if tf.config.list_physical_devices("GPU") and tf.test.is_built_with_gpu_support():  # XLA knows no other GPU
         needed.add("XLA_GPU_JIT")
     for op, devices in kernels.items():
         if not needed <= devices:
@@ -181,15 +183,17 @@ def check_gpu():
     cuda = _native.build_info["cuda"]
     if cuda == "none":
         raise RuntimeError(
-            "this lrops is built without its CUDA kernel: install a wheel that has it, or build it with NVRTC."
+            "this lrops is built without its CUDA kernel: run `pip install --force-reinstall --no-deps lrops`."
         )
     least = int(re.search(r"compute_(\d+)", cuda)[1])  # as tools/ptx.py writes it
     cards = []
     for gpu in gpus:
-        details = tf.config.experimental.get_device_details(gpu)
-        major, minor = details["compute_capability"]
-        cards.append(f"{details['device_name']} (compute {major}.{minor})")
-        if major * 10 + minor < least:
+        details = tf.config.experimental.get_device_details(gpu)  # of a card that is not NVIDIA's it may be empty
+        card, capability = details.get("device_name", "an unnamed GPU"), details.get("compute_capability")
+        if tf.test.is_built_with_rocm():
+            raise Note(f"{card} is driven by ROCm, and lrops has no kernel for it: evaluations run on the CPU.")
+        cards.append(f"{card} (compute {capability[0]}.{capability[1]})" if capability else f"{card} (not NVIDIA's)")
+        if capability and 10 * capability[0] + capability[1] < least:
             raise RuntimeError(
                 f"{cards[-1]} is older than what the CUDA kernel is for: {cuda}. Train on the CPU or under XLA."
             )

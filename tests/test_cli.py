@@ -159,6 +159,17 @@ def test_whether_a_card_is_covered(monkeypatch, capability, cuda, said):
         assert doctor.check_gpu()["cards"] == [f"Some card (compute {capability[0]}.{capability[1]})"]
 
 
+@pytest.mark.parametrize("details", [{}, {"device_name": "Some card"}])
+def test_a_gpu_that_is_not_nvidias(monkeypatch, details):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+    card = details.get("device_name", "an unnamed GPU")
+    assert doctor.check_gpu()["cards"] == [f"{card} (not NVIDIA's)"]
+    monkeypatch.setattr(tf.test, "is_built_with_rocm", lambda: True)
+    with pytest.raises(doctor.Note, match=f"{card} is driven by ROCm.*evaluations run on the CPU"):
+        doctor.check_gpu()
+
+
 def test_wrong_bits_and_a_missing_kernel_are_findings(monkeypatch):
     monkeypatch.setattr(_native, "warmup_cosine_decay", lambda steps, **curve: np.zeros(len(steps), np.float32))
     with pytest.raises(RuntimeError, match="rates differ from the reference, the first at step 500: .*doctor --json"):

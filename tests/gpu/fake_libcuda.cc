@@ -75,6 +75,18 @@ void fake_fail(const char* call, int code) { failing_call = call, failing_code =
 const char* fake_log() { return log.c_str(); }
 const char* fake_image() { return image.c_str(); }
 
+int cuInit(unsigned) { return 0; }
+
+int cuDriverGetVersion(int* version) {
+  *version = 12000;
+  return 0;
+}
+
+int cuDeviceGetCount(int* count) {
+  *count = 1;
+  return 0;
+}
+
 int cuGetErrorName(int error, const char** text) {
   const auto found = kErrors.find(error);
   if (found == kErrors.end()) return kInvalidValue;

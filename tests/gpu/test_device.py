@@ -1,9 +1,11 @@
 """The op's GPU kernel inside TensorFlow, on a device that the test builds, whose memory the host cannot touch."""
 
+import json
 import os
 import re
 from pathlib import Path
 
+import ptx
 import ptx_on_host
 import pytest
 import tensorflow as tf
@@ -108,6 +110,16 @@ print(evaluate().numpy() == schedule(5).numpy())
     said = "Lrops>WarmupCosineDecay: the CUDA kernel lrops_warmup_cosine could not be launched: cuLaunchKernel returned"
     assert sum(said in line for line in errors) == 2
     assert passed == "True"
+
+
+def test_the_doctor_answers_on_a_gpu_that_tensorflow_knows_little_of(run):
+    answers = run("-c", "import fake_gpu\nfrom lrops import doctor\ndoctor.examine_here()").splitlines()
+    found = {finding["name"]: (finding["status"], finding["says"]) for finding in map(json.loads, answers)}
+    assert found["kernels"][0] == "ok"
+    assert found["driver"] == ("ok", "release none; cuda 12.0; gpus 1")
+    assert found["GPU"] == ("ok", f"cards FAKE (not NVIDIA's); covered by {ptx.FACTS}")
+    assert found["GPU, eager"] == found["GPU, tf.function"] == ("ok", "rates 10; bits of the reference")
+    assert found["GPU, XLA"][0] == "failed"  # XLA has no compiler for it
 
 
 def test_the_host_cannot_touch_the_memory_of_the_device(run):

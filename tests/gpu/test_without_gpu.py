@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Curve, schedule_of
+import toolchain
+from conftest import Curve, run_python, schedule_of
 
 from lrops import doctor
 
@@ -15,6 +16,24 @@ def test_the_library_registers_a_gpu_kernel():
     for devices in doctor.registered_kernels().values():
         assert {"CPU", "GPU"} <= devices
         assert "TPU" not in devices
+
+
+def test_there_is_none_where_tensorflow_is_built_for_rocm(tmp_path):
+    """There an AMD GPU is called "GPU" too. A preloaded function answers for TensorFlow's."""
+    (tmp_path / "rocm.cc").write_text("namespace tensorflow { bool IsBuiltWithROCm() { return true; } }")
+    toolchain.shared_library(tmp_path / "rocm.so", tmp_path / "rocm.cc")
+    script = """
+import lrops, tensorflow as tf
+from lrops import doctor
+assert tf.test.is_built_with_rocm()
+print(*(sorted(devices) for devices in doctor.check_kernels().values()))
+print(float(lrops.WarmupCosineDecay(0.5, 10, 100)(10)))
+"""
+    done = run_python("-c", script, folder=tmp_path, LD_PRELOAD=str(tmp_path / "rocm.so"))
+    assert done.returncode == 0, done.stderr
+    *kernels, rate = done.stdout.splitlines()
+    assert "XLA_CPU_JIT" in kernels[0] and "'GPU'" not in kernels[0]
+    assert rate == "0.5"
 
 
 @pytest.mark.skipif(not NO_GPU, reason="TensorFlow sees a GPU")
