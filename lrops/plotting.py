@@ -1,5 +1,6 @@
 """Draws learning rate curves with matplotlib, which is imported when something is drawn. It needs no TensorFlow."""
 
+import functools
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ def plot(
         OSError: `path` cannot be written.
     """
     configs = [_config(schedule) for schedule in schedules]
+    curves = [_curve(schedule) for schedule in schedules]
     if not configs:
         raise ValueError("plot needs at least one schedule. Received: none")
     if labels is None:
@@ -65,9 +67,9 @@ def plot(
     end = max(_end(config) for config in configs)
     last = min(end + max(1, (end - first) // 10), 2**63 - 1)
     ax.set_xlim(first, last)
-    for config, label, colour in zip(configs, labels, _LINES * len(configs), strict=False):
+    for config, curve, label, colour in zip(configs, curves, labels, _LINES * len(configs), strict=False):
         steps = _steps(config, first, last)
-        values = rates(config, steps).astype(np.float64)
+        values = curve(steps).astype(np.float64)
         if log:
             values = np.where(values > 0, values, np.nan)
         ax.plot(steps, values, color=colour, linewidth=2, label=label, solid_capstyle="round", zorder=3)
@@ -85,7 +87,7 @@ def plot(
     ax.grid(axis="y", color="#d9d9d9", linewidth=0.6, zorder=1)
     ax.spines[["top", "right"]].set_visible(False)
     if len(configs) == 1:
-        _mark_phases(ax, configs[0], first, last)
+        _mark_phases(ax, configs[0], curves[0], first, last)
     else:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
     if path is not None:
@@ -118,6 +120,12 @@ def _config(schedule):
     return config
 
 
+def _curve(schedule):
+    """The rates at steps, as a function."""
+    # Not by its config: a subclass may have changed them.
+    return functools.partial(rates, schedule) if isinstance(schedule, Mapping) else schedule.on_host
+
+
 def _differences(configs):
     keys = dict.fromkeys(key for config in configs for key in config if key != "name")
     keys = [key for key in keys if len({config.get(key, "no such argument") for config in configs}) > 1]
@@ -137,7 +145,7 @@ def _steps(config, first, last):
     return np.array(sorted({step for step in even + corners if first <= step <= last}), np.int64)
 
 
-def _mark_phases(ax, config, first, last):
+def _mark_phases(ax, config, curve, first, last):
     """A tint and a name for each phase, and its step and rate for the peak and the floor."""
     free = 0.0  # the place above the axes, in parts of their width, where no name stands yet
     beside = {"xytext": (6, 6), "textcoords": "offset points"}
@@ -159,7 +167,7 @@ def _mark_phases(ax, config, first, last):
                 free = left + width + 0.01
                 break
     for name, (step, place) in marks.items():
-        rate = float(rates(config, np.array(min(step, 2**63 - 1))))
+        rate = float(curve(np.array(min(step, 2**63 - 1))))
         if rate == 0 and ax.get_yscale() == "log":
             continue
         ax.plot([step], [rate], "o", color=_LINES[0], markersize=5, zorder=4, clip_on=False)

@@ -1,6 +1,7 @@
 """`WarmupCosineDecay` and `WarmupCosineRestarts`, the Keras learning rate schedules over the compiled ops."""
 
 import dataclasses
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -58,6 +59,28 @@ def _add_keras_bases():
 _S = TypeVar("_S", bound="Schedule")
 
 
+def is_evaluated_by_lrops(schedule: Any) -> bool:
+    """Whether it is a schedule of lrops, and no subclass with a `__call__` of its own."""
+    return isinstance(schedule, Schedule) and type(schedule).__call__ is Schedule.__call__
+
+
+def schedules_traced_into(function: Any) -> set[Any] | None:
+    """The schedules of lrops that were evaluated while the training function of a Keras was traced.
+
+    Args:
+        function: `model.train_function`: a `tf.function`, or a Python function that calls one.
+
+    Returns:
+        A set, or None if nothing has been traced yet.
+    """
+    functions = [function]
+    if inspect.isfunction(function):  # that of Keras 3
+        functions += inspect.getclosurevars(function).nonlocals.values()
+    listed = [one._list_all_concrete_functions for one in functions if hasattr(one, "_list_all_concrete_functions")]
+    graphs = [concrete.graph for concretes in listed for concrete in concretes()]
+    return set().union(*(getattr(graph, "_lrops_schedules", ()) for graph in graphs)) if graphs else None
+
+
 class Schedule(_Base, _hyperparameters.Hyperparameters):
     """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters and names two functions."""
 
@@ -85,6 +108,13 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         rates = self._host(np.array([2**24, 2**63 - 1]), **self._evaluated | {"dtype": "float64"})
         if rates[0] != rates[1]:
             _warn_of_rounding(type(self).__name__)
+
+    def _note_graph(self):
+        """While a function is traced: notes in its graph, and in those around it, that this schedule is part of it."""
+        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        while getattr(graph, "building_function", False):
+            graph._lrops_schedules = {*getattr(graph, "_lrops_schedules", ()), self}
+            graph = graph.outer_graph
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses another value for an argument: what has been traced would keep the old one."""
@@ -118,13 +148,15 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
                 f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
                 "after the schedule was made: import keras (or tf_keras) before you make the schedule."
             )
+        self._note_graph()
         rate = self._op(as_step(step, self._float32_count), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
 
-        A peak in a variable is read from its device, which is waited for.
+        A peak in a variable is read from its device, which is waited for. A subclass with a `__call__` of its own is
+        evaluated by that, in TensorFlow.
 
         >>> import lrops
         >>> float(lrops.WarmupCosineDecay(1e-3, 1000, 100_000).on_host(500))
@@ -141,7 +173,11 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64.
             ValueError: a number does not fit in int64, or has a fraction, or is NaN.
         """
-        rate = self._host(as_step_on_host(step), **self._evaluated)
+        step = as_step_on_host(step)
+        if not is_evaluated_by_lrops(self):  # a subclass, whose `__call__` says what its rate is
+            with tf.init_scope(), tf.device("CPU:0"):
+                return np.asarray(self(step))[()]
+        rate = self._host(step, **self._evaluated)
         if self._tunable:
             rate = ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype)
         return rate[()]

@@ -68,14 +68,16 @@ def lines(path):
     return [int(row["step"]) for row in rows], np.array([row["learning_rate"] for row in rows], "float32")
 
 
-def scalars(folder):
+def scalars(folder, tag="learning_rate"):
     found = {}
     for path in glob.glob(f"{folder}/*"):
         for record in tf.data.TFRecordDataset(path):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
-                assert value.tag == "learning_rate" and event.step not in found
-                found[event.step] = tf.make_ndarray(value.tensor)[()]
+                assert value.tag.startswith("learning_rate")
+                if value.tag == tag:
+                    assert event.step not in found
+                    found[event.step] = tf.make_ndarray(value.tensor)[()]
     return found
 
 
@@ -228,8 +230,6 @@ def test_a_new_run_begins_the_file_anew_and_a_strangers_file_is_refused(tmp_path
     path.write_text("step,lear")
     fit(model_of(schedule()), LearningRateLogger(csv=path))
     assert lines(path)[0] == list(range(20))
-    with pytest.raises(OSError, match="missing"):
-        fit(model_of(schedule()), LearningRateLogger(csv=tmp_path / "missing" / "rates.csv"))
 
 
 def test_a_full_disk_ends_the_files_and_not_the_training(tmp_path):
@@ -324,6 +324,287 @@ def test_a_schedule_that_is_compiled_out_is_an_error():
     model.optimizer.learning_rate = NoConfig()
     with pytest.raises(RuntimeError, match="replaced after"):
         fit(model, LearningRateLogger(), epochs=1)
+
+
+def test_a_folder_is_made_and_a_file_that_cannot_be_opened_is_done_without(tmp_path):
+    path = tmp_path / "new" / "folder" / "rates.csv"
+    fit(model_of(schedule()), LearningRateLogger(csv=path))
+    assert lines(path)[0] == list(range(20))
+    model = model_of(schedule())
+    with pytest.warns(UserWarning, match="stops writing.*below, and training goes on") as told:
+        fit(model, LearningRateLogger(csv=path / "below", log_dir=path))
+    assert sum("stops writing" in str(one.message) for one in told) == 2
+    assert int(model.optimizer.iterations) == 20
+
+
+class Scaled(lrops.WarmupCosineDecay):
+    def __call__(self, step):
+        return 0.5 * super().__call__(step)
+
+
+class Stairs(lrops.WarmupCosineDecay):
+    def __call__(self, step):
+        return super().__call__(step // 4 * 4)
+
+
+class RestartStairs(lrops.WarmupCosineRestarts):
+    def __call__(self, step):
+        return super().__call__(step // 4 * 4)
+
+
+@pytest.mark.parametrize("kind", [Scaled, Stairs, RestartStairs])
+def test_a_subclass_with_its_own_call_is_logged_as_it_is_applied(kind, tmp_path):
+    applied = kind(*ARGUMENTS)
+    moves = Moves()
+    fit(model_of(applied), LearningRateLogger(csv=tmp_path / "rates.csv"), moves)
+    np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+    np.testing.assert_array_equal(lines(tmp_path / "rates.csv")[1], applied.on_host(np.arange(20)))
+    np.testing.assert_array_equal(applied.on_host(np.arange(20)), applied(np.arange(20)))
+    assert applied.on_host(5) == float(applied(5)) and np.ndim(applied.on_host(5)) == 0
+    drawn = lrops.plotting.plot(applied).lines[0]
+    np.testing.assert_array_equal(drawn.get_ydata(), applied.on_host(drawn.get_xdata().astype(int)))
+
+
+class Apart(keras.Model):
+    """Two weights, each moved by an optimizer that its name chooses."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Weight(name="first"), Weight(name="second")
+
+    def call(self, x):
+        return self.first(x) + self.second(x)
+
+
+class Both(keras.callbacks.Callback):
+    """How far the two weights moved and what the logs said of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.at, self.moved, self.logged = np.zeros(2), [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = np.array([self.model.first.weight.numpy(), self.model.second.weight.numpy()], np.float64)
+        self.moved.append(now - self.at)
+        self.logged.append([logs["learning_rate_sgd_a"], logs["learning_rate_sgd_b"]])
+        self.at = now
+
+
+def optimizers():
+    other = keras.optimizers.schedules.CosineDecay(0.02, 30)
+    return keras.optimizers.SGD(schedule(), name="sgd_a"), keras.optimizers.SGD(other, name="sgd_b")
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
+@pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_each_of_several_optimizers_has_a_series(scaled, arguments, tmp_path):
+    first, second = optimizers()
+    unused = keras.optimizers.SGD(schedule(), name="unused")
+    optimizer = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(unused, {".*first.*": first, ".*second.*": second})
+    )
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0)
+    model = Apart()
+    model(ROWS)
+    model.compile(optimizer, lambda y, p: -p, **arguments)
+    both = Both()
+    history = fit(model, LearningRateLogger(csv=tmp_path / "rates.csv", log_dir=tmp_path / "board"), both)
+    if "steps_per_execution" not in arguments:
+        np.testing.assert_allclose(both.logged, both.moved, rtol=1e-3)
+    assert history.history["learning_rate_sgd_a"] == [EXPECTED[9], EXPECTED[19]]
+    assert "learning_rate_unused" not in history.history and "learning_rate" not in history.history
+    rates = np.loadtxt(tmp_path / "rates.csv", delimiter=",", skiprows=1)
+    assert rates[:, 0].tolist() == list(range(20))
+    np.testing.assert_allclose(rates[:, 1], EXPECTED[:20], rtol=1e-6)
+    np.testing.assert_allclose(rates[:, 1:].sum(axis=0), both.at, rtol=1e-5)
+    assert (tmp_path / "rates.csv").read_text().startswith("step,learning_rate_sgd_a,learning_rate_sgd_b\n")
+    drawn = scalars(tmp_path / "board", "learning_rate_sgd_b")
+    np.testing.assert_allclose([drawn[step] for step in range(20)], rates[:, 2], rtol=1e-6)
+
+
+class Gan(Apart):
+    def compile(self, optimizers):
+        super().compile()
+        self.both = optimizers
+
+    def train_step(self, data):
+        for optimizer, layer in zip(self.both, (self.first, self.second), strict=True):
+            optimizer.apply([tf.constant(-1.0)], [layer.weight])
+        return {"loss": 0.0}
+
+
+def test_the_optimizers_of_a_gan_are_named():
+    model, both = Gan(), Both()
+    model(ROWS)
+    model.compile(optimizers())
+    fit(model, LearningRateLogger(optimizer=model.both), both)
+    np.testing.assert_allclose(both.logged, both.moved, rtol=1e-3)
+    history = fit(model, LearningRateLogger(optimizer=model.both[0]))
+    assert history.history["learning_rate"] == [EXPECTED[29], EXPECTED[39]]
+
+
+def test_an_optimizer_without_a_rate_is_refused_when_training_begins():
+    class NoRate(keras.optimizers.SGD):
+        _learning_rate = learning_rate = property(lambda self: None, lambda self, value: None)
+
+    for verify in (True, False):
+        logger = LearningRateLogger(verify=verify)
+        logger.set_model(keras.Sequential())
+        logger.model.optimizer = NoRate(0.1)
+        with pytest.raises(ValueError, match=r"no learning rate that could be logged.*optimizer=\[...\]"):
+            logger.on_train_begin()
+
+
+def test_a_loop_of_ones_own(tmp_path):
+    weight, optimizer = keras.Variable(0.0), keras.optimizers.SGD(schedule())
+    model = keras.Sequential([keras.Input((1,)), Weight()])
+    model.compile(optimizer)
+    for number, epochs in enumerate((1, 2)):
+        logged, moved = [], []
+        logger = LearningRateLogger(csv=tmp_path / "rates.csv")
+        reads = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, logged=logged: logged.append(logs["learning_rate"])
+        )
+        callbacks = keras.callbacks.CallbackList([logger, reads], model=model)
+        callbacks.on_train_begin()
+        for epoch in range(epochs):
+            if number:  # a loop may leave it out
+                callbacks.on_epoch_begin(epoch)
+            for batch in range(10):
+                callbacks.on_train_batch_begin(batch)
+                before = weight.numpy()
+                optimizer.apply([tf.constant(-1.0)], [weight])
+                callbacks.on_train_batch_end(batch)
+                moved.append(weight.numpy() - before)
+            if number:
+                callbacks.on_epoch_end(epoch)
+        callbacks.on_train_end()
+        np.testing.assert_allclose(logged, moved, rtol=1e-3)
+    steps, rates = lines(tmp_path / "rates.csv")
+    assert steps == list(range(30)) and rates.tolist() == EXPECTED[:30].tolist()
+
+
+class Overflows(NoUpdate):
+    """Its gradients are finite from a loss scale of `limit` on downward."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def train_step(self, data):
+        scale = self.optimizer.dynamic_scale
+        gradient = tf.where(tf.convert_to_tensor(scale) > self.limit, float("inf"), -1.0 * scale)
+        self.optimizer.apply([gradient], [self.layer.weight])
+        return {"loss": 0.0}
+
+
+def overflowing(limit, **arguments):
+    model = Overflows(limit)
+    model(ROWS)
+    inner = keras.optimizers.SGD(schedule())
+    model.compile(keras.optimizers.LossScaleOptimizer(inner, **arguments), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_a_loss_scale_may_fall_for_some_batches():
+    model = overflowing(2.0**6)
+    with pytest.warns(UserWarning, match="counted 0 in 2 batches"):
+        history = fit(model, LearningRateLogger(), x=ROWS[:2], epochs=8)
+    assert int(model.optimizer.inner_optimizer.iterations) == 16 - 9
+    assert history.history["learning_rate"][-1] == EXPECTED[6]
+
+
+def test_a_loss_scale_that_falls_for_ever_is_told():
+    with pytest.raises(RuntimeError, match="never changes.*30 batches.*LossScaleOptimizer"):
+        with pytest.warns(UserWarning, match="counted 0 in 2 batches"):
+            fit(overflowing(-1.0), LearningRateLogger(), x=ROWS[:2], epochs=40)
+    model = idle_model(0.1)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule())), "mse", jit_compile=False)
+    with pytest.raises(RuntimeError, match="never changes.*2 batches"):  # its scale stands still
+        fit(model, LearningRateLogger(), x=ROWS[:2], epochs=40)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+@pytest.mark.parametrize("first", [True, False], ids=["before_it", "after_it"])
+@pytest.mark.parametrize("known", [True, False], ids=["known_length", "unknown_length"])
+def test_a_count_that_is_set_did_not_stand_still(known, first, hook, recwarn):
+    moves, model = Moves(), model_of(schedule())
+    back = keras.callbacks.LambdaCallback(**{hook: lambda *_: model.optimizer.iterations.assign(0)})
+    data = tf.data.Dataset.from_tensor_slices((ROWS, ROWS)).batch(1)
+    data = data if known else data.filter(lambda x, y: True)
+    callbacks = [back, LearningRateLogger()] if first else [LearningRateLogger(), back]
+    history = fit(model, *callbacks, moves, x=data, epochs=3)
+    np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+    assert history.history["learning_rate"] == [EXPECTED[9]] * 3
+    assert not [one for one in recwarn if "LearningRateLogger" in str(one.message)]
+
+
+@pytest.mark.parametrize("executed_at_once", [1, 4])
+@pytest.mark.parametrize("where", ["on_train_batch_begin", "on_train_batch_end", "before_it", "train_step"])
+def test_an_interrupted_run_goes_on_with_the_same_logger(where, executed_at_once, tmp_path):
+    model = model_of(schedule(), executed_at_once)
+    logger = LearningRateLogger(csv=tmp_path / "rates.csv")
+
+    def interrupt(*_, **__):
+        if int(model.optimizer.iterations) >= 5:
+            raise KeyboardInterrupt
+
+    hook = keras.callbacks.LambdaCallback(
+        **{where if where.startswith("on_") else "on_train_batch_end": interrupt},
+    )
+    if where == "train_step":
+        model.make_train_function()
+        train, model.train_function = model.train_function, None
+        model.train_function = lambda iterator: (train(iterator), interrupt())[0]
+    callbacks = {"before_it": [hook, logger], "train_step": [logger]}.get(where, [logger, hook])
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, *callbacks, epochs=1)
+    assert 5 <= int(model.optimizer.iterations) <= 8
+    if where == "train_step":
+        model.train_function = train
+    fit(model, logger, epochs=1)
+    steps, rates = lines(tmp_path / "rates.csv")
+    assert steps == list(range(int(model.optimizer.iterations)))
+    assert rates.tolist() == EXPECTED[: len(steps)].tolist()
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps_per_epoch", [None, 5, 10])
+@pytest.mark.parametrize("executed_at_once", [1, 4])
+def test_data_of_unknown_length(executed_at_once, steps_per_epoch, tmp_path, recwarn):
+    """Keras counts a step more where such data end, in which no weight moves."""
+    data = tf.data.Dataset.from_tensor_slices((ROWS, ROWS)).batch(1).filter(lambda x, y: True)
+    model, moves = model_of(schedule(), executed_at_once), Moves()
+    logger = LearningRateLogger(csv=tmp_path / "rates.csv")
+    fit(model, logger, moves, x=data, epochs=3, steps_per_epoch=steps_per_epoch)
+    assert not [one for one in recwarn if "LearningRateLogger" in str(one.message)]
+    steps, rates = lines(tmp_path / "rates.csv")
+    assert rates.tolist() == EXPECTED[steps].tolist()
+    np.testing.assert_allclose(rates.sum(), moves.at, rtol=1e-5)
+    if executed_at_once == 1:
+        np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+
+
+KERAS_OWN = keras.optimizers.schedules.CosineDecay(1e-3, 300)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
+@pytest.mark.parametrize("before", [lambda: schedule(hold_steps=5), lambda: 0.01, lambda: KERAS_OWN])
+def test_a_schedule_that_was_set_before_a_logger_came(before, arguments):
+    model = keras.Sequential([keras.Input((1,)), Weight()])
+    model.compile(keras.optimizers.SGD(before()), lambda y, p: -p, **arguments)
+    fit(model, epochs=1)
+    model.optimizer.learning_rate = replaced = schedule()
+    tf.function(replaced)(tf.constant(1))  # traced, but not into the training function
+    with pytest.raises(RuntimeError, match="replaced after.*model.compile.*Received: lrops.WarmupCosineDecay"):
+        fit(model, LearningRateLogger(), epochs=1)
+    fit(model, LearningRateLogger(verify=False), epochs=1)
+    model.compile(model.optimizer, lambda y, p: -p, **arguments)
+    fit(model, epochs=1)
+    fit(model, LearningRateLogger(), epochs=1)  # it was compiled in without a logger
 
 
 def test_bad_arguments():
