@@ -6,11 +6,13 @@ The rate used is measured, not computed: SGD on a loss whose gradient is -1 move
 import csv
 import glob
 import resource
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from conftest import run_python
 
 import lrops
@@ -29,7 +31,7 @@ class Weight(keras.layers.Layer):
         return x * self.weight
 
 
-class Moves(keras.callbacks.Callback):
+class Measure:
     """How far the weight moved, and what the logs said, batch by batch."""
 
     def __init__(self):
@@ -41,6 +43,14 @@ class Moves(keras.callbacks.Callback):
         self.moved.append(now - self.at)
         self.logged.append(logs["learning_rate"])
         self.at = now
+
+
+class Moves(Measure, keras.callbacks.Callback):
+    pass
+
+
+class TfKerasMoves(Measure, tf_keras.callbacks.Callback):
+    pass
 
 
 def schedule(**changes):
@@ -619,6 +629,101 @@ def test_bad_arguments():
     logger.set_model(keras.Sequential())
     with pytest.raises(ValueError, match="model.compile"):
         logger.on_train_begin()
+
+
+class TfKerasWeight(tf_keras.layers.Layer):
+    def build(self, shape):
+        self.weight = self.add_weight(name="weight", shape=(), initializer="zeros")
+
+    def call(self, x):
+        return tf.cast(x, self.dtype) * self.weight
+
+
+def tf_keras_model(optimizer, **arguments):
+    model = tf_keras.Sequential([tf_keras.Input((1,)), TfKerasWeight()])
+    model.compile(optimizer, lambda y, p: -p, **arguments)
+    return model
+
+
+TF_KERAS_COSINE = tf_keras.optimizers.schedules.CosineDecay(1e-3, 30, warmup_target=0.01, warmup_steps=8)
+TF_KERAS_RATES = {"lrops": schedule, "tf_keras": lambda: TF_KERAS_COSINE, "constant": lambda: 0.01}
+TF_KERAS_OPTIMIZERS = {
+    "new": tf_keras.optimizers.SGD,
+    "legacy": tf_keras.optimizers.legacy.SGD,
+    "legacy_decay": lambda rate: tf_keras.optimizers.legacy.SGD(rate, decay=0.1),
+    "scaled": lambda rate: tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.SGD(rate)),
+    "legacy_scaled": lambda rate: tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.legacy.SGD(rate)),
+}
+
+
+@pytest.mark.parametrize("optimizer", TF_KERAS_OPTIMIZERS)
+@pytest.mark.parametrize("rate", TF_KERAS_RATES)
+def test_tf_keras_optimizers(rate, optimizer, tmp_path, recwarn):
+    moves = TfKerasMoves()
+    model = tf_keras_model(TF_KERAS_OPTIMIZERS[optimizer](TF_KERAS_RATES[rate]()))
+    fit(model, LearningRateLogger(csv=tmp_path / "rates.csv"), moves)
+    np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+    np.testing.assert_array_equal(lines(tmp_path / "rates.csv")[1], np.array(moves.logged, "float32"))
+    assert not [one for one in recwarn if "LearningRateLogger" in str(one.message)]
+
+
+class Composite(tf_keras.optimizers.legacy.Optimizer):
+    """As that of TensorFlow Recommenders: others do the work."""
+
+    def __init__(self, *optimizers):
+        super().__init__("composite")
+        self.optimizers = optimizers
+
+    def apply_gradients(self, grads_and_vars, **_):
+        for optimizer, pair in zip(self.optimizers, grads_and_vars, strict=True):
+            optimizer.apply_gradients([pair])
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_composite_of_legacy_optimizers(listed):
+    legacy = tf_keras.optimizers.legacy
+    parts = legacy.SGD(schedule()), legacy.SGD(TF_KERAS_COSINE)
+    model = tf_keras.Sequential([tf_keras.Input((1,)), TfKerasWeight(), TfKerasWeight()])
+    composite = Composite(*parts)
+    model.compile(composite, lambda y, p: -p)
+    if listed:
+        del composite.optimizers
+        composite.apply_gradients = lambda pairs, **_: Composite.apply_gradients(
+            SimpleNamespace(optimizers=parts), pairs
+        )
+        with pytest.raises(ValueError, match="no learning rate that could be logged"):
+            fit(model, LearningRateLogger())
+    logger = LearningRateLogger(optimizer=list(parts) if listed else None)
+    history = fit(model, logger).history
+    assert history["learning_rate_SGD"] == [EXPECTED[9], EXPECTED[19]]
+    np.testing.assert_allclose(history["learning_rate_SGD_1"], [TF_KERAS_COSINE(9), TF_KERAS_COSINE(19)])
+
+
+@pytest.mark.parametrize("optimizer", ["new", "legacy"])
+@pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
+@pytest.mark.parametrize("before", [lambda: schedule(hold_steps=5), lambda: 0.01, lambda: TF_KERAS_COSINE])
+def test_a_schedule_that_was_set_before_a_logger_came_in_tf_keras(before, arguments, optimizer):
+    model = tf_keras_model(TF_KERAS_OPTIMIZERS[optimizer](before()), **arguments)
+    fit(model, epochs=1)
+    model.optimizer.learning_rate = schedule()
+    with pytest.raises(RuntimeError, match="replaced after.*model.compile.*Received: lrops.WarmupCosineDecay"):
+        fit(model, LearningRateLogger(), epochs=1)
+    model.compile(TF_KERAS_OPTIMIZERS[optimizer](schedule()), lambda y, p: -p, **arguments)
+    fit(model, epochs=1)
+    fit(model, LearningRateLogger(), epochs=1)  # it was compiled in without a logger
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+@pytest.mark.parametrize("first", [True, False], ids=["before_it", "after_it"])
+def test_a_count_that_is_set_in_tf_keras(first, hook, recwarn):
+    model, moves = tf_keras_model(tf_keras.optimizers.SGD(schedule())), TfKerasMoves()
+    back = tf_keras.callbacks.LambdaCallback(**{hook: lambda *_: model.optimizer.iterations.assign(0)})
+    fit(model, *([back, LearningRateLogger()] if first else [LearningRateLogger(), back]), moves, epochs=3)
+    np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+    assert not [one for one in recwarn if "LearningRateLogger" in str(one.message)]
 
 
 TF_KERAS = """

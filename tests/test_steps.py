@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from conftest import run_python
 
 from lrops import total_steps
 
@@ -27,7 +29,7 @@ def dataset(rows=100):
     return tf.data.Dataset.from_tensor_slices((X[:rows], Y[:rows]))
 
 
-def run(x, y=None, steps_per_execution=1, **arguments):
+def run(x, y=None, steps_per_execution=1, keras=keras, **arguments):
     """The steps that fit runs, and the optimizer counts."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
@@ -58,7 +60,99 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_data_made_of_batches(case):
     make, arguments = CASES[case]
-    assert total_steps(make(), **arguments) == run(make(), **arguments)
+    assert total_steps(make(), **arguments, keras=keras) == run(make(), **arguments)
+
+
+class Sequence(tf_keras.utils.Sequence):
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, index):
+        return X[:4], Y[:4]
+
+
+TF_KERAS_DATA = {
+    "batched": lambda: dataset().batch(14),  # 8 batches
+    "endless": lambda: dataset().batch(14).repeat(),
+    "sequence": Sequence,
+    "rows": lambda: X,
+}
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 3, 5, 7, 8, 12])
+@pytest.mark.parametrize("data", TF_KERAS_DATA)
+def test_tf_keras(data, steps_per_epoch):
+    """Where its data end too early it stops, and may count one step more: that is refused."""
+    if data == "endless" and steps_per_epoch is None:
+        return
+    make, arguments = TF_KERAS_DATA[data], {"epochs": 3, "steps_per_epoch": steps_per_epoch}
+    if data == "rows":
+        arguments["batch_size"] = 20  # 5 batches
+    enough = (steps_per_epoch or 1) <= {"batched": 2, "endless": 99, "sequence": 7, "rows": 5}[data]
+    if enough or (data, steps_per_epoch) == ("batched", 8):
+        expected = run(make(), Y if data == "rows" else None, keras=tf_keras, **arguments)
+        assert total_steps(make(), **arguments, keras=tf_keras) == expected
+        assert data != "sequence" or total_steps(make(), **arguments) == expected
+    else:
+        with pytest.raises(
+            ValueError, match=f"data ends before training does.*repeat.*steps_per_epoch={steps_per_epoch}"
+        ):
+            total_steps(make(), **arguments, keras=tf_keras)
+
+
+def test_which_keras():
+    arguments = {"epochs": 3, "steps_per_epoch": 5}
+    with pytest.warns(
+        UserWarning, match="Keras 3 runs 12 steps on this data, and tf_keras ends.*keras=tf_keras"
+    ) as told:
+        assert total_steps(dataset(98).batch(14), **arguments) == 12
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match="Keras 3 runs 21 steps on this data, and tf_keras ends training"):
+        assert total_steps(X[:98], 3, batch_size=14, steps_per_epoch=9) == 21
+    assert total_steps(Batches(7), **arguments) == total_steps(dataset(98).batch(14), **arguments, keras=keras) == 12
+    with pytest.raises(TypeError, match="keras must be the module"):
+        total_steps(dataset(98).batch(14), **arguments, keras=3)
+
+
+ONLY_TF_KERAS = """
+import tf_keras, lrops, tensorflow as tf
+data = tf.data.Dataset.range(7).batch(1)
+assert lrops.total_steps(data, 3, steps_per_epoch=2) == 6
+assert lrops.total_steps(data, 3, steps_per_epoch=7) == 21
+try:
+    lrops.total_steps(data, 3, steps_per_epoch=5)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_tf_keras_where_tf_keras_is_what_is_meant(tmp_path):
+    result = run_python("-c", ONLY_TF_KERAS, folder=tmp_path, TF_USE_LEGACY_KERAS="1")
+    assert "data ends before training does" in result.stdout, result.stderr
+
+
+class Grain:
+    """What Keras knows as Grain's, and asks for no length."""
+
+    __module__ = "grain._src.python.dataset.dataset"
+
+    def __len__(self):
+        return 7
+
+
+def test_a_grain_dataset():
+    with pytest.raises(ValueError, match="unknown or infinite length.*Grain"):
+        total_steps(Grain(), 3)
+    assert total_steps(Grain(), 3, steps_per_epoch=2) == 6
+    with pytest.raises(ValueError, match="data ends before training does.*7 batches"):
+        total_steps(Grain(), 3, steps_per_epoch=5)
+
+
+def test_a_real_grain_dataset():
+    grain = pytest.importorskip("grain")
+    data = grain.MapDataset.source(X).map(lambda row: (row, row[:1])).batch(5)
+    arguments = {"epochs": 2, "steps_per_epoch": 4}
+    assert total_steps(data.repeat(), **arguments) == run(data.repeat(), **arguments) == 8
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
@@ -80,6 +174,7 @@ def test_data_made_of_batches(case):
 )
 def test_arrays_and_rows(arguments):
     expected = run(X, Y, **arguments)
+    arguments |= {"keras": keras}
     assert total_steps(X, **arguments) == expected
     assert total_steps((X, Y), **arguments) == expected
     assert total_steps({"a": tf.constant(X), "b": Y}, **arguments) == expected
