@@ -111,6 +111,14 @@ def test_what_is_refused(peak, error, said):
         schedule_with(peak())
 
 
+@pytest.mark.parametrize("resource", [True, False])
+def test_a_variable_in_a_graph_for_a_session_is_refused_by_a_sentence(resource):
+    with tf.Graph().as_default():
+        peak = tf.compat.v1.get_variable("peak", initializer=0.1, use_resource=resource)
+        with pytest.raises(RuntimeError, match="without eager execution.*a number as initial_learning_rate. Received:"):
+            schedule_with(peak)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_number_that_no_schedule_can_be_made_from_warns_when_it_is_saved(value):
     peak = tf.Variable(0.1)
