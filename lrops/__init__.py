@@ -4,9 +4,16 @@ Importing lrops loads the compiled op, so that saved models that hold it can be 
 the import fails and names the cure; `python -m lrops` still starts, so that it can diagnose the failure.
 """
 
+import os
 import sys
 
-from lrops import _checkout
+try:
+    from lrops import _checkout
+except ImportError as error:
+    raise ImportError(
+        f"lrops cannot read its folder {os.path.dirname(__file__)}: make it readable for this user, "
+        "`chmod -R a+rX` on it."
+    ) from error
 
 __all__ = [
     "LearningRateLogger",
@@ -14,6 +21,7 @@ __all__ = [
     "WarmupCosineRestarts",
     "build_info",
     "load_ops",
+    "op_library_path",
     "plotting",
     "total_steps",
 ]
@@ -22,7 +30,7 @@ if _checkout.hand_over():
     pass
 # While Python looks for the module of `-m`, argv is ["-m", ...], and the module comes before the rest in orig_argv.
 elif sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "lrops":
-    from lrops._loader import build_info, load_ops
+    from lrops._loader import build_info, load_ops, op_library_path
 
     load_ops()
     from lrops import plotting

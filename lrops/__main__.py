@@ -83,7 +83,7 @@ def table(parser, options):
 
 def plot(parser, options):
     """Draws the curve into a file."""
-    from lrops import _loader, plotting  # noqa: F401
+    from lrops import _loader, doctor, plotting  # noqa: F401
 
     config = _checked(parser, options, options.curve)
     try:
@@ -92,7 +92,7 @@ def plot(parser, options):
         sys.exit(f"{options.output} cannot be written: {error}")
     except ValueError as error:  # matplotlib's, of a kind of file that it does not know
         parser.error(str(error))
-    print(options.output)
+    doctor.say(options.output)
 
 
 def bench(parser, options):
@@ -123,7 +123,7 @@ def _at_least(least):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m lrops", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m lrops", description=(__doc__ or "").partition("\n")[0])  # -OO
     commands = parser.add_subparsers(metavar="command", dest="command")
     parsers = {
         command: commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)

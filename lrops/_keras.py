@@ -1,33 +1,82 @@
 """Keras 3 and tf_keras, either or both: the classes of each that is imported. It imports neither: the user chooses."""
 
+import contextlib
 import operator
 import sys
+import threading
+
+_NAMES = ("keras", "tf_keras")
+_ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # what `add_keras_bases` was told of each class
+_LOCK = threading.Lock()
 
 
-def in_each_keras(path):
-    """The class at `path`, such as "callbacks.Callback", of each Keras that is imported, after that Keras' name."""
-    for name in ("keras", "tf_keras"):
-        if sys.modules.get(name):
-            yield name, operator.attrgetter(path)(sys.modules[name])
+def in_each_keras(*paths):
+    """The classes at `paths`, such as "callbacks.Callback", of each Keras that is imported, after that Keras' name."""
+    for name in _NAMES:
+        module = sys.modules.get(name)
+        if not module:
+            continue
+        try:
+            found = [operator.attrgetter(path)(module) for path in paths]
+        except AttributeError:
+            if getattr(getattr(module, "__spec__", None), "_initializing", False):
+                continue  # another thread is importing it: `_Finder` adapts to it afterwards
+            raise
+        yield name, *found
 
 
-def add_keras_bases(cls, path):
-    """Makes `cls` a subclass of the class at `path` of each Keras that is imported.
+def add_keras_bases(cls, path, saved=()):
+    """Makes `cls` a subclass of the class at `path` of each Keras that is imported, and of each that will be.
 
-    Keras 3 and tf_keras each want a subclass of their own class, and a user may have either or both. A class of lrops
-    takes the base of each Keras that is imported when lrops is, or when an object is made. `import tensorflow` imports
-    the one that `tf.keras` means, so only a second one can come too late.
+    Keras 3 and tf_keras each want a subclass of their own class, and a user may have either or both, imported before
+    lrops or after it. Call this again when an object is made or restored: it costs little, and adapts to a Keras that
+    was imported in a way that `_Finder` does not notice.
 
     Args:
         cls: A class with a base other than `object`: Python cannot add bases to a class that has none.
         path: The base in Keras, such as "callbacks.Callback".
-
-    Returns:
-        The Keras modules that `cls` had no base of before.
+        saved: Classes that each Keras shall find by name when it loads a model.
     """
-    added = []
-    for name, base in in_each_keras(path):
-        if not issubclass(cls, base):
+    _ADAPTED[cls] = (path, saved)
+    for _, base, register in in_each_keras(path, "saving.register_keras_serializable"):
+        with _LOCK:  # two threads may each have imported a Keras
+            if issubclass(cls, base):
+                continue
+            for named in saved:
+                register("lrops")(named)
             cls.__bases__ += (base,)
-            added.append(sys.modules[name])
-    return added
+
+
+class _Finder:
+    """Adapts the classes of lrops to a Keras as soon as that is imported. It finds no module itself."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Part of `sys.meta_path`: what the finders after this one find, with a loader that adapts the classes."""
+        finders = list(sys.meta_path)
+        if name not in _NAMES or self not in finders:
+            return None
+        for finder in finders[finders.index(self) + 1 :]:
+            spec = hasattr(finder, "find_spec") and finder.find_spec(name, path, target)
+            if spec:
+                with contextlib.suppress(AttributeError):  # of a loader without exec_module, or one that takes no other
+                    _adapt_after(spec.loader, name)
+                return spec
+        return None
+
+
+def _adapt_after(loader, name):
+    exec_module = loader.exec_module
+
+    def exec_and_adapt(module):
+        exec_module(module)
+        if module.__name__ == name:  # a loader may serve several modules
+            loader.exec_module = exec_module
+            # Of a Keras that is not one: an object of lrops says so when it is made, and others may import it.
+            with contextlib.suppress(AttributeError):
+                for cls, (path, saved) in list(_ADAPTED.items()):
+                    add_keras_bases(cls, path, saved)
+
+    loader.exec_module = exec_and_adapt
+
+
+sys.meta_path.insert(0, _Finder())

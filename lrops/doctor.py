@@ -4,6 +4,7 @@ The checks run in a process of their own, so that one which ends the process, as
 finding like any other. Nothing is repaired.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import importlib.metadata
@@ -25,8 +26,15 @@ _REPORT = "please report this with the output of `python -m lrops doctor --json`
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
 
 
+_STARTED = "LROPS_DOCTOR"  # set where this is the process that a doctor has started
+
+
 class Note(Exception):
-    """What is worth knowing and no fault."""
+    """What is worth knowing and no fault. With facts, the checks that need this one go on."""
+
+    def __init__(self, says, facts=None):
+        super().__init__(says)
+        self.facts = facts or {}
 
 
 def check_python():
@@ -54,12 +62,25 @@ def check_tensorflow():
     from lrops import _loader
 
     tf, installed = _loader.import_tensorflow(), _loader.distributions()
-    if "," in installed:
+    names = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
+    facts = {
+        "version": tf.__version__,
+        "distribution": names or "not installed by pip",
+        "folder": _loader.tensorflow_folder(tf),
+        "built_with_cuda": tf.test.is_built_with_cuda(),
+    }
+    if len(set(installed.values())) > 1:
         raise ImportError(
-            f"more than one TensorFlow is installed over the other ({installed}): run `pip uninstall -y "
-            "tensorflow tensorflow-cpu`, then install the one that you want."
+            f"more than one TensorFlow is installed, one over the other ({names}): run `pip uninstall -y "
+            f"{' '.join(sorted(installed))}`, then install the one that you want."
         )
-    return {"version": tf.__version__, "distribution": installed, "built_with_cuda": tf.test.is_built_with_cuda()}
+    if len(installed) > 1:
+        raise Note(
+            f"more than one distribution of TensorFlow is installed, of the same version ({names}): they work as one. "
+            "To remove one, uninstall all of them first, then install the other again.",
+            facts,
+        )
+    return facts
 
 
 def check_op():
@@ -255,13 +276,11 @@ def _compare(rates):
     return {"rates": len(_STEPS), "bits": "of the reference"}
 
 
-def examine_here():
-    """Runs the checks in this process and prints each as a line of JSON."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what TensorFlow or another library prints is no answer
-    results = {}
+def _examined():
+    """The findings of this process, one after the other."""
+    reached = set()
     for name, (check, needs) in _CHECKS.items():
-        missing = [need for need in needs if results[need] != _OK]
+        missing = [need for need in needs if need not in reached]
         facts = {}
         try:
             if missing:
@@ -270,11 +289,20 @@ def examine_here():
                 facts = check()
                 status, says = _OK, "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in facts.items())
         except Note as note:
-            status, says = _NOTE, str(note)
+            status, says, facts = _NOTE, str(note), note.facts
         except Exception as error:  # whatever it is, it is a finding
             status, says = _FAILED, str(error) or type(error).__name__
-        results[name] = status
-        print(json.dumps(_finding(name, status, says, facts)), file=answers, flush=True)
+        if status == _OK or facts:
+            reached.add(name)
+        yield _finding(name, status, says, facts)
+
+
+def examine_here():
+    """Runs the checks in this process and prints each as a line of JSON."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what TensorFlow or another library prints is no answer
+    for finding in _examined():
+        print(json.dumps(finding), file=answers, flush=True)
 
 
 def _finding(name, status, says, facts=()):
@@ -291,9 +319,20 @@ def _text(value):
 
 def examine():
     """The findings, one after the other, as the dicts that `_finding` makes."""
+    # A frozen program and one that embeds Python have no interpreter to start.
+    if os.environ.get(_STARTED) or getattr(sys, "frozen", False) or not sys.executable:
+        yield from _examined()
+        return
+    # The child must import what this process imports, however it was started. Python puts the working directory in
+    # front of the path, and must not where it is not there in this process (3.11 and newer). TensorFlow takes names of
+    # files in UTF-8 only, whatever the terminal's encoding is.
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
     # Beside a training, it must not take what is left of the GPU's memory.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"} | os.environ
-    command = [sys.executable, *sys.orig_argv[1:], "--here"]  # with Python's own options: they say where lrops is
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    environment = quiet | os.environ | path | {_STARTED: "1"}
+    # As multiprocessing starts its processes.
+    flags = subprocess._args_from_interpreter_flags()
+    command = [sys.executable, *flags, "-m", "lrops", "doctor", "--here"]
     left = list(_CHECKS)
     # A file for what is said besides: a pipe that nobody reads yet would hold the process up once it is full.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
@@ -301,8 +340,11 @@ def examine():
             command, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
         ) as process:
             for line in process.stdout:
-                yield json.loads(line)
-                del left[0]
+                with contextlib.suppress(ValueError):  # from a line that something else printed, such as sitecustomize
+                    finding = json.loads(line)
+                    if left and isinstance(finding, dict) and finding.get("name") == left[0]:
+                        yield finding
+                        del left[0]
         if not left and not process.returncode:
             return
         errors.seek(0)
@@ -314,13 +356,19 @@ def examine():
         yield _finding(name, _SKIPPED, f"needs {broken}")
 
 
+def say(text):
+    """Prints a line, on a terminal of any encoding: what that does not have, as an escape sequence."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 def main(as_json=False):
     """Prints the findings. Returns the exit code: 1 where a check failed."""
     findings = []
     for finding in examine():
         findings.append(finding)
         if not as_json:
-            print(f"{finding['status']:<8} {finding['name']:<17} {finding['says']}", flush=True)
+            say(f"{finding['status']:<8} {finding['name']:<17} {finding['says']}")
     failed = [finding["name"] for finding in findings if finding["status"] == _FAILED]
     if as_json:
         checks = {finding.pop("name"): finding for finding in findings}

@@ -7,9 +7,6 @@ from lrops._arguments import unwrap_variable
 from lrops._loader import load_ops
 from lrops._tracing import evaluated_once
 
-for _name in ("Lrops>WarmupCosineDecay", "Lrops>WarmupCosineRestarts"):
-    tf.no_gradient(_name)  # a step is an integer
-
 
 def as_attributes(hyperparameters):
     """Hyper-parameters as the attributes of an op: a real as the decimal string that reads back exactly, None as 0."""

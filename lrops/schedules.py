@@ -50,10 +50,8 @@ def _warn_of_rounding(name, _said=[]):  # noqa: B006
 
 
 def _add_keras_bases():
-    """Makes the classes below schedules of every Keras in the process; `__call__` tells who imports one too late."""
-    for keras in add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule"):
-        for schedule in (WarmupCosineDecay, WarmupCosineRestarts):
-            keras.saving.register_keras_serializable("lrops")(schedule)
+    """Makes the classes below schedules of every Keras in the process, which can then load what was saved."""
+    add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule", (WarmupCosineDecay, WarmupCosineRestarts))
 
 
 _S = TypeVar("_S", bound="Schedule")
@@ -86,6 +84,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
 
     _op: ClassVar[Callable[..., Any]]  # of tensors
     _host: ClassVar[Callable[..., Any]]  # of arrays
+    autograph_info__: ClassVar[dict[str, Any]] = {}  # TensorFlow's mark for what AutoGraph shall not convert
     name: str
 
     def __post_init__(self) -> None:
@@ -102,6 +101,11 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         if self.warmup_steps == 0:
             _warn_without_warmup(type(self).__name__)
         self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores what was pickled or copied, in a process that may have imported another Keras."""
+        _add_keras_bases()
+        self.__dict__.update(state)
 
     def _float32_count(self):
         """Warns if the rate still changes beyond the last step to which a float32 counts one by one."""
@@ -145,12 +149,17 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         """
         if step is None:  # how an optimizer calls what it does not know as a schedule
             raise TypeError(
-                f"{type(self).__name__} was called without a step. Where an optimizer did so, its Keras was imported "
-                "after the schedule was made: import keras (or tf_keras) before you make the schedule."
+                f"{type(self).__name__} was called without a step. If an optimizer did so, its Keras was imported "
+                "after lrops and in a way that lrops did not notice: import keras (or tf_keras) before lrops, in this "
+                "process and in each worker."
             )
         self._note_graph()
         rate = self._op(as_step(step, self._float32_count), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
+
+    # AutoGraph has nothing to convert here, and warns if it finds no sources, as in a frozen program. The mark is what
+    # tf.autograph.experimental.do_not_convert sets, without a wrapper that each eager call would pay for.
+    __call__.autograph_info__ = autograph_info__  # type: ignore[attr-defined]
 
     def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
