@@ -3,11 +3,22 @@
 An optimizer with weight decay reads the rate once for each variable, and TensorFlow's graph passes cannot merge the
 reads of `iterations`: each of them might see another value. While tracing, the operations between two reads are known,
 and `tf.function` runs everything that touches a variable in the order in which it was made. So if no operation made
-since an evaluation can write an int64 variable, another evaluation would give the same number. Any operation not known
+since an evaluation can write the variable, another evaluation would give the same number. Any operation not known
 to be safe discards the cached results; the worst case is the graph that there would be without this file.
 """
 
+from typing import Any, NamedTuple
+
 import tensorflow as tf
+
+
+class _Result(NamedTuple):
+    """What an evaluation gave. The handle and the context are kept, so that no later object gets the id of either."""
+
+    value: Any
+    dtype: Any  # of the variable
+    handle: Any
+    context: Any
 
 
 class _Evaluations:
@@ -19,17 +30,22 @@ class _Evaluations:
 
     def look_at_new_operations(self, graph):
         operations = graph.get_operations()
-        for operation in operations[self._seen :]:
-            if _may_write_int64(operation):
-                self._results.clear()
+        for operation in operations[self._seen :] if self._results else ():
+            if _may_write(operation):
+                self._results = {
+                    key: result
+                    for key, result in self._results.items()
+                    if _writes_another_dtype(operation, result.dtype)
+                    or _writes_another_variable(operation, result.handle, graph)
+                }
         self._seen = len(operations)
 
     def get(self, handle, context, key):
-        return self._results.get((id(handle), id(context), key), (None,))[0]
+        result = self._results.get((id(handle), id(context), key))
+        return result and result.value
 
-    def put(self, result, handle, context, key):
-        # The handle and the context are kept, so that no later object gets the id of either.
-        self._results[id(handle), id(context), key] = (result, handle, context)
+    def put(self, value, dtype, handle, context, key):
+        self._results[id(handle), id(context), key] = _Result(value, dtype, handle, context)
 
 
 def evaluated_once(evaluate, variable, key):
@@ -38,7 +54,7 @@ def evaluated_once(evaluate, variable, key):
     Args:
         evaluate: Adds operations to the graph and returns a tensor, which depends on the variable's value and on
             nothing else that can change.
-        variable: An int64 `tf.Variable`; or a tensor, whose evaluations are not merged.
+        variable: A `tf.Variable`; or a tensor, whose evaluations are not merged.
         key: What is evaluated, hashable: calls with equal keys ask for the same number.
     """
     graph = tf.compat.v1.get_default_graph()
@@ -61,21 +77,45 @@ def evaluated_once(evaluate, variable, key):
     result = evaluations.get(handle, context, key)
     if result is None:
         result = evaluate()
-        evaluations.put(result, handle, context, key)
+        evaluations.put(result, variable.dtype, handle, context, key)
     return result
 
 
-def _may_write_int64(operation):
-    """Whether an operation can write an int64 variable. Its handle may have any name, so the dtype has to tell."""
+def _may_write(operation):
+    """Whether an operation can write a variable."""
     # A variant may be a dataset, whose functions hold variables.
-    if operation.type == "ReadVariableOp" or all(
-        tensor.dtype not in (tf.resource, tf.variant) for tensor in operation.inputs
-    ):
-        return False
-    # AssignVariableOp and its like have a `dtype`, ResourceApplyAdam and its like a `T`: the variable's. That of others
-    # may belong to something else, such as the numbers that StatefulUniform draws.
-    if operation.type.startswith(("Assign", "Resource")):
+    return operation.type != "ReadVariableOp" and any(
+        tensor.dtype in (tf.resource, tf.variant) for tensor in operation.inputs
+    )
+
+
+def _names_what_it_writes(operation):
+    """Whether it writes a variable that is among its inputs, and no other."""
+    return operation.type.startswith(("Assign", "Resource"))
+
+
+def _writes_another_dtype(operation, dtype):
+    """Whether what it writes is of another dtype: of AssignVariableOp and its like `dtype`, of ResourceApplyAdam `T`.
+
+    That of other operations may belong to something else, such as the numbers that StatefulUniform draws.
+    """
+    if _names_what_it_writes(operation):
         for name in ("dtype", "T"):
             if any(attribute.name == name for attribute in operation.op_def.attr):
-                return operation.get_attr(name) == tf.int64
-    return True
+                return operation.get_attr(name) != dtype
+    return False
+
+
+def _writes_another_variable(operation, handle, graph):
+    """Whether it writes variables that are known to be others than that of `handle`."""
+    if not _names_what_it_writes(operation) or not isinstance(handle, tf.__internal__.EagerTensor):
+        return False
+    # A captured variable is an input of the graph from its first use on. A variable that is an argument is none yet,
+    # and may be any variable when the graph is called again.
+    inputs = set(map(id, graph.inputs))
+    captured = {id(inner): outer for outer, inner in graph.captures if id(inner) in inputs}
+    written = [captured.get(id(tensor)) for tensor in operation.inputs if tensor.dtype == tf.resource]
+    if not written or not any(outer is handle for outer in captured.values()):
+        return False
+    # The text of a handle names the device and the variable; an alias of it has the same.
+    return all(isinstance(outer, tf.__internal__.EagerTensor) and str(outer) != str(handle) for outer in written)

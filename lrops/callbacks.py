@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lrops._arguments import as_count, as_path, unwrap_variable
 from lrops._keras import add_keras_bases, in_each_keras
+from lrops.ops import value_on_host
 from lrops.schedules import is_evaluated_by_lrops, schedules_traced_into
 
 _KEY = "learning_rate"
@@ -53,11 +54,12 @@ class LearningRateLogger(_Callback):
     as in Keras' TensorBoard callback: "learning_rate_adam" and so on, in `logs`, as a column of the CSV file and in
     TensorBoard.
 
-    With a schedule, no batch waits for a device because of this callback. It counts the steps itself, compares with the
-    optimizer when an epoch ends, and warns, once, if that counted otherwise: in that epoch what it logged is the rate
-    at the steps it counted. A schedule of lrops is evaluated by `on_host`; another schedule, and a subclass with a
-    `__call__` of its own, eagerly on the CPU, which takes some 0.3 ms. A constant rate is read from the optimizer
-    before the first batch of an epoch and before each batch to be logged, which does wait.
+    With a schedule whose peak is a number, no batch waits for a device because of this callback. It counts the steps
+    itself, compares with the optimizer when an epoch ends, and warns, once, if that counted otherwise: in that epoch
+    what it logged is the rate at the steps it counted. A schedule of lrops is evaluated by `on_host`; another schedule,
+    and a subclass with a `__call__` of its own, eagerly on the CPU, which takes some 0.3 ms. A constant rate, or a peak
+    that a variable holds, is read from its device before each batch (each execution, with `steps_per_execution`), and
+    that does wait.
 
     In a training loop of your own, call the hooks of a `keras.callbacks.CallbackList` as `fit` does.
 
@@ -159,10 +161,8 @@ class LearningRateLogger(_Callback):
                 rate.begin(batch)
             if self._files is None:
                 self._files = self._open(self._rates[0].first + batch)
-        step, length = self._rates[0].first + batch, self._ended - self._begun + 1
-        if self._ended < 0 or (step - 1) // self.every < (step + length - 1) // self.every:
-            for rate in self._rates:
-                rate.read()
+        for rate in self._rates:
+            rate.read()
         self._next = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -437,13 +437,15 @@ class _Rate:
         """Fetches from the device what `__call__` then takes as it is."""
         if not self.is_schedule:
             self._constant = np.asarray(_value(self._optimizer.learning_rate))
+        elif is_evaluated_by_lrops(self.source):
+            self._peak = value_on_host(self.source.initial_learning_rate)
 
     def __call__(self, step):
         """The rate at `step`, an int, as a NumPy scalar."""
         if not self.is_schedule:
             rate = self._constant[()]
         elif is_evaluated_by_lrops(self.source):
-            rate = self.source.on_host(step)
+            rate = self.source._on_host(step, self._peak)
         else:
             with tf.device("CPU:0"):
                 rate = np.asarray(_value(self.source(tf.constant(step, self._step_dtype))))[()]

@@ -39,10 +39,20 @@ warmup_cosine_restarts = _at_a_step(load_ops().lrops_warmup_cosine_restarts)
 def scaled(rate, peak, dtype):
     """`rate`, of a curve of peak 1 in float64, times the `peak` that a variable holds, rounded to `dtype`.
 
-    The product is rounded to float64 first, and 16-bit dtypes are reached by way of float32, on every path alike.
+    The product is rounded to float64 first, and 16-bit dtypes are reached by way of float32, on every path alike. In a
+    `tf.function`, repeated products are merged as evaluations are.
     """
-    product = rate * tf.cast(unwrap_variable(peak), tf.float64)
-    return tf.cast(product if dtype in ("float32", "float64") else tf.cast(product, tf.float32), dtype)
+    variable = unwrap_variable(peak)
+
+    def product():
+        exact = rate * tf.cast(variable, tf.float64)
+        return tf.cast(exact if dtype in ("float32", "float64") else tf.cast(exact, tf.float32), dtype)
+
+    # A gradient tape must record each product: what was made before it began has no gradient there. No function of
+    # TensorFlow's API tells that one records; the generated wrappers ask their own module.
+    if tf.executing_eagerly() or load_ops()._execute.must_record_gradient():
+        return product()
+    return evaluated_once(product, variable, (rate.ref(), dtype))
 
 
 def scaled_on_host(rate, peak, dtype):
@@ -58,7 +68,7 @@ def value_on_host(peak):
     with tf.init_scope():  # also while a function is traced
         if not tf.executing_eagerly():
             raise RuntimeError(
-                "the number of a variable cannot be read without eager execution, as in a graph for a session: make the "
+                "a variable cannot be read without eager execution, such as in a graph for a session: make the "
                 f"schedule with a number as initial_learning_rate. Received: initial_learning_rate={peak!r}"
             )
         return float(peak.numpy())

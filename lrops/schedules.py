@@ -182,14 +182,16 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64.
             ValueError: a number does not fit in int64, or has a fraction, or is NaN.
         """
+        return self._on_host(step, self.initial_learning_rate)
+
+    def _on_host(self, step, peak):
+        """`on_host`; `peak` is the variable, or its number as it was read before."""
         step = as_step_on_host(step)
         if not is_evaluated_by_lrops(self):  # a subclass, whose `__call__` says what its rate is
             with tf.init_scope(), tf.device("CPU:0"):
                 return np.asarray(self(step))[()]
         rate = self._host(step, **self._evaluated)
-        if self._tunable:
-            rate = ops.scaled_on_host(rate, self.initial_learning_rate, self.dtype)
-        return rate[()]
+        return (ops.scaled_on_host(rate, peak, self.dtype) if self._tunable else rate)[()]
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
         """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.

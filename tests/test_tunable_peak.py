@@ -1,11 +1,13 @@
 """A peak that a variable holds: assigning it changes the next rate, on every path, without a new trace."""
 
+import itertools
 import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from conftest import DTYPES, MIRRORED, Curve, run_python
 
 import lrops
@@ -68,6 +70,164 @@ def test_gradients_flow_to_the_peak():
     np.testing.assert_allclose(tape.gradient(rate, peak), ratio, rtol=1e-6)
 
 
+def nodes(function, *arguments):
+    """Those of a traced function, and of the functions that it calls."""
+    definition = function.get_concrete_function(*arguments).graph.as_graph_def()
+    return list(itertools.chain(definition.node, *(inner.node_def for inner in definition.library.function)))
+
+
+def evaluations(function, *arguments):
+    """How often the curve is evaluated, and how often the peak is multiplied with it: in float64, as nothing else."""
+    found = nodes(function, *arguments)
+    products = [node for node in found if node.op == "Mul" and node.attr["T"].type == tf.float64.as_datatype_enum]
+    return sum(node.op == "Lrops>WarmupCosineDecay" for node in found), len(products)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("kind", VARIABLES)
+def test_adamw_has_one_evaluation_and_one_product_a_step(kind, jit_compile):
+    peak = VARIABLES[kind](PEAKS[0])
+    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(5)]
+    optimizer = keras.optimizers.AdamW(schedule_with(peak), weight_decay=0.1)
+    optimizer.build(weights)
+    step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 5), jit_compile=jit_compile)
+    assert evaluations(step) == (1, 1)
+
+
+def test_tf_keras_has_one_product_a_step():
+    weights = [tf.Variable([1.0, 2.0]) for _ in range(5)]
+    optimizer = tf_keras.optimizers.AdamW(schedule_with(tf.Variable(PEAKS[0])), weight_decay=0.1)
+    optimizer.build(weights)
+    step = tf.function(lambda: optimizer.apply_gradients([(tf.ones(2), weight) for weight in weights]))
+    assert evaluations(step) == (1, 1)
+
+
+def test_fit_has_one_product_a_step():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    optimizer = keras.optimizers.AdamW(schedule_with(tf.Variable(PEAKS[0])), weight_decay=0.1)
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+
+    @tf.function
+    def step():
+        return model.train_step((tf.ones((4, 2)), tf.ones((4, 1))))
+
+    assert evaluations(step) == (1, 1)
+
+
+def by_an_optimizer(peak):
+    tf.raw_ops.ResourceApplyGradientDescent(var=peak.handle, alpha=1.0, delta=-1.0)
+
+
+def through_a_handle_of_the_graph(peak):
+    tf.raw_ops.AssignAddVariableOp(resource=tf.identity(peak.handle), value=1.0)
+
+
+WRITERS = {
+    "assign": lambda peak: peak.assign(peak + 1.0),
+    "assign_add": lambda peak: peak.assign_add(1.0),
+    "nested": lambda peak: tf.function(lambda: peak.assign_add(1.0))(),
+    "in_a_branch": lambda peak: tf.cond(tf.constant(True), lambda: peak.assign_add(1.0), lambda: peak.read_value()),
+    "in_a_loop": lambda peak: tf.while_loop(
+        lambda i: i < 1, lambda i: (peak.assign_add(1.0), i + 1)[1:], [tf.constant(0)]
+    ),
+    "by_an_optimizer": by_an_optimizer,
+    "through_a_handle_of_the_graph": through_a_handle_of_the_graph,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_write_to_the_peak_in_between_is_seen(writer, jit_compile):
+    peak, step, other = tf.Variable(1.0), tf.Variable(8, dtype=tf.int64), tf.Variable(1.0)
+    schedule = schedule_with(peak)
+
+    @tf.function(jit_compile=jit_compile)
+    def function():
+        before = [schedule(step)]
+        other.assign_add(1.0)
+        before.append(schedule(step))
+        WRITERS[writer](peak)
+        return [*before, schedule(step), schedule(step)]
+
+    for first in (1.0, 2.0):
+        np.testing.assert_array_equal(function(), [first, first, first + 1, first + 1])
+    assert evaluations(function)[1] == 2
+
+
+def test_a_write_through_another_handle_of_the_peak_ends_the_merging():
+    """TensorFlow orders what goes through one handle only, so that what is read here is left open."""
+    peak, step = tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
+    schedule, alias = schedule_with(peak), tf.identity(peak.handle)
+
+    @tf.function
+    def function():
+        before = schedule(step)
+        tf.raw_ops.AssignAddVariableOp(resource=alias, value=1.0)
+        return before, schedule(step)
+
+    assert evaluations(function)[1] == 2
+
+
+def test_a_write_to_an_argument_that_may_be_the_peak_ends_the_merging():
+    """What was traced for one variable is called with another, without a new trace."""
+    peak, other, step = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
+    schedule = schedule_with(peak)
+
+    @tf.function
+    def function(variable):
+        before = schedule(step)
+        with tf.control_dependencies([before]):
+            variable.assign_add(1.0)
+        return before, schedule(step)
+
+    np.testing.assert_array_equal(function(other), [1.0, 1.0])
+    assert function(peak)[0] == 1.0
+    assert function.experimental_get_tracing_count() == 1
+    assert evaluations(function, other)[1] == 2
+
+
+def test_a_peak_that_is_an_argument_too_may_be_another_variable_later():
+    peak, other, step = tf.Variable(1.0), tf.Variable(5.0), tf.Variable(8, dtype=tf.int64)
+    schedule = schedule_with(peak)
+
+    @tf.function
+    def function(variable):
+        before = schedule(step)
+        other.assign_add(1.0)
+        return before, schedule(step)
+
+    assert evaluations(function, peak)[1] == 2
+
+
+def test_a_step_that_is_written_gives_another_product():
+    peak, step = tf.Variable(1.0), tf.Variable(4, dtype=tf.int64)
+    schedule = schedule_with(peak)
+
+    @tf.function
+    def function():
+        before = schedule(step)
+        step.assign_add(4)
+        return before, schedule(step)
+
+    np.testing.assert_array_equal(function(), [0.5, 1.0])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_flow_from_a_product_that_was_made_before_the_tape(jit_compile):
+    peak, step = tf.Variable(1.0), tf.Variable(4, dtype=tf.int64)
+    schedule = schedule_with(peak)
+
+    @tf.function(jit_compile=jit_compile)
+    def function():
+        before = schedule(step)
+        with tf.GradientTape() as tape:
+            rate = schedule(step)
+        return before, tape.gradient(rate, peak)
+
+    np.testing.assert_array_equal(function(), [0.5, 0.5])
+
+
 def test_a_saved_config_holds_its_value():
     peak = keras.Variable(0.25)
     schedule = schedule_with(peak)
@@ -94,6 +254,31 @@ def test_a_model_trains_with_it(tmp_path):
     model.save(tmp_path / "model.keras")
     schedule = keras.saving.load_model(tmp_path / "model.keras").optimizer._learning_rate
     assert schedule.initial_learning_rate == peak.numpy()
+
+
+@pytest.mark.parametrize(("every", "reads"), [(1, 8), (4, 2), (100, 1)])
+def test_the_logger_reads_the_peak_where_it_says(every, reads, tmp_path):
+    """A read waits for the device: one before the first batch, and one before each batch that `every` divides."""
+
+    class Peak(keras.Variable):
+        read = 0
+
+        def numpy(self):
+            self.read += 1
+            return super().numpy()
+
+    peak = Peak(0.01)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(schedule_with(peak)), "mse")
+    rows = np.ones((8, 1), "float32")
+    model.fit(rows, rows, batch_size=1, verbose=0)
+    logger = lrops.LearningRateLogger(every=every, csv=tmp_path / "rate.csv", verify=False)
+    before = peak.read
+    history = model.fit(rows, rows, batch_size=1, verbose=0, callbacks=[logger])
+    assert peak.read - before == reads
+    assert history.history["learning_rate"] == [float(schedule_with(peak).on_host(15))]
+    lines = (tmp_path / "rate.csv").read_text().splitlines()[1:]
+    assert lines == [f"{step},{schedule_with(peak).on_host(step)!s}" for step in range(8, 16) if step % every == 0]
 
 
 @pytest.mark.parametrize(
