@@ -35,9 +35,10 @@ def carried() -> list[str]:
 def tensorflow() -> str:
     """The version part of a requirement, such as ">=2.18,<2.22". A pre-release is for those who ask for it."""
     versions = carried()
-    releases = [version for version in versions if not re.search("rc|dev", version)]
+    # What follows a plus says who built it.
+    releases = [version for version in versions if not re.search("rc|dev", version.partition("+")[0])]
     if not releases:
-        return f"=={versions[-1]}"
+        return f"=={versions[-1].partition('+')[0]}"
     minors = sorted({tuple(int(part) for part in version.split(".")[:2]) for version in releases})
     (major, first), (_, last) = minors[0], minors[-1]
     missing = [f"!={major}.{minor}.*" for minor in range(first, last) if (major, minor) not in minors]

@@ -1,9 +1,12 @@
 """`python -m lrops`: what the doctor finds in a broken installation, and the table and the picture."""
 
+import ast
 import ctypes
 import json
 import os
+import re
 import signal
+import sys
 
 import matplotlib.image
 import numpy as np
@@ -96,6 +99,109 @@ def test_what_libraries_print_is_no_finding(package):
         fake.write("os.system('echo 2')\n")
     result = lrops("doctor", "--json", folder=package.parent, package=package)
     assert "found TensorFlow 2.99.0" in findings(result)["TensorFlow"][1]
+
+
+STARTS = {
+    "-c": ["-c", "from lrops import doctor; doctor.main()"],
+    "runpy": ["-c", "import runpy, sys; sys.argv = ['x', 'doctor']; runpy.run_module('lrops', run_name='__main__')"],
+    "with flags": ["-OO", "-B", "-W", "ignore", "-X", "utf8", "-m", "lrops", "doctor"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_doctor_starts_one_process_however_it_is_started(tmp_path, start):
+    """The audit hook counts, and another process that came from there would run it again."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "print('a line that is no finding')\n"
+        "def say(event, arguments):\n"
+        "    if event == 'subprocess.Popen' and 'doctor' in map(str, arguments[1]):\n"
+        "        open('started', 'a').write(repr(arguments[1]) + '\\n')\n"
+        "sys.addaudithook(say)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = run_python(*STARTS[start], folder=tmp_path, PYTHONPATH=path)
+    assert result.returncode == 0 and result.stdout.endswith("Nothing is wrong.\n"), result
+    (command,) = (tmp_path / "started").read_text().splitlines()
+    command = ast.literal_eval(command)
+    assert command[0] == sys.executable and command[-4:] == ["-m", "lrops", "doctor", "--here"]
+    flags = command[1:-4]
+    assert set(flags) >= ({"-OO", "-B", "-Wignore", "utf8"} if start == "with flags" else set())
+
+
+@pytest.mark.parametrize("environment", ["frozen", "embedded", "child"])
+def test_the_doctor_where_no_interpreter_can_be_started(tmp_path, environment):
+    script = {
+        "frozen": "import sys; sys.frozen = True\n",
+        "embedded": "import sys; sys.executable = ''\n",
+        "child": "import os; os.environ['LROPS_DOCTOR'] = '1'\n",
+    }[environment]
+    script += "import sys\nfrom lrops import doctor\ndoctor.subprocess = None\nsys.exit(doctor.main())\n"
+    result = run_python("-c", script, folder=tmp_path)
+    assert result.returncode == 0 and result.stdout.endswith("Nothing is wrong.\n"), result
+
+
+def test_the_doctor_examines_what_this_process_imports(package, tmp_path):
+    """The program may have changed the path, which a new process would not know."""
+    fake_tensorflow(package, "2.99.0")
+    (tmp_path / "elsewhere").mkdir()
+    script = (
+        f"import sys, lrops.__main__\nsys.path.insert(0, {str(tmp_path)!r})\nsys.argv = ['x', 'doctor', '--json']\n"
+    )
+    result = run_python("-c", script + "lrops.__main__.main()", folder=tmp_path / "elsewhere")
+    assert "found TensorFlow 2.99.0" in findings(result)["TensorFlow"][1], result
+
+
+def test_a_terminal_that_has_no_such_letters(package, tmp_path):
+    folder = tmp_path / "größer als 素晴らしい"
+    folder.mkdir()
+    package.rename(folder / "lrops")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = run_python("-m", "lrops", "doctor", folder=folder, **ascii_only)
+    assert result.returncode == 0 and result.stdout.endswith("Nothing is wrong.\n"), result
+    result = run_python("-m", "lrops", "doctor", folder=folder, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0 and "gr\\xf6\\xdfer" in result.stdout, result
+    result = run_python("-m", "lrops", "plot", *CURVE, "--output", "größe.png", folder=folder, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0 and result.stdout == "gr\\xf6\\xdfe.png\n", result
+
+
+def install_beside(package, **versions):
+    """Says of a TensorFlow in the folder of the package that these distributions own it."""
+    for name, version in versions.items():
+        information = package.parent / f"{name}-{version}.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (information / "RECORD").write_text("tensorflow/__init__.py,,\n")
+
+
+@pytest.mark.parametrize("second", ["tensorflow", "tensorflow_rocm", "tf_nightly"])
+def test_two_distributions_of_one_tensorflow_are_a_note(package, second):
+    """As `pip install 'lrops[cpu]' tf_keras` makes them."""
+    installed = next(iter(_loader.distributions().values()), tf.__version__)
+    install_beside(package, **{second: installed})
+    result = lrops("doctor", "--json", folder=package.parent, package=package)
+    found = findings(result)
+    status, says = found["TensorFlow"]
+    assert result.returncode == 0 and status == "note", result
+    assert f"{second.replace('_', '-')} {installed}" in says and "tensorflow" in says
+    assert all(found[name][0] == "ok" for name in ("op", "kernels", "Keras", "CPU, eager", "CPU, XLA"))
+    assert json.loads(result.stdout)["checks"]["TensorFlow"]["facts"]["version"] == tf.__version__
+
+
+def test_two_distributions_of_two_tensorflows_are_a_failure(package):
+    install_beside(package, tensorflow_rocm="2.3.4")
+    found = findings(lrops("doctor", "--json", folder=package.parent, package=package))
+    status, says = found["TensorFlow"]
+    assert status == "failed" and "more than one TensorFlow is installed" in says
+    assert "tensorflow-rocm 2.3.4" in says and re.search("pip uninstall -y .*tensorflow-rocm", says)
+    assert found["op"] == ("skipped", "needs TensorFlow")
+
+
+def test_a_tensorflow_that_another_one_hides_is_not_counted(package, tmp_path):
+    install_beside(package, tensorflow_rocm="2.3.4")
+    (package.parent / "tensorflow").mkdir()  # without __init__.py: Python goes on to the other
+    result = lrops("doctor", "--json", folder=tmp_path, package=package)
+    assert findings(result)["TensorFlow"][0] == "ok", result
 
 
 def test_a_keras_without_tensorflow(tmp_path):
@@ -291,6 +397,7 @@ def test_only_the_command_itself_defers_loading(tmp_path):
     assert result.stdout == "WarmupCosineDecay\n", result.stderr
 
 
-def test_help_without_a_command(tmp_path):
-    result = lrops(folder=tmp_path)
+@pytest.mark.parametrize("flag", ["-O", "-OO"])  # without docstrings
+def test_help_without_a_command(tmp_path, flag):
+    result = run_python(flag, "-m", "lrops", folder=tmp_path)
     assert result.returncode == 0 and all(word in result.stdout for word in ("doctor", "table", "plot", "bench"))

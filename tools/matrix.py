@@ -49,8 +49,8 @@ REFUSALS = {
     "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
     "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
     "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
-    "both flavours": (
-        [f"{CPU}=={MINORS[-1]}.*", f"{FULL}=={MINORS[-1]}.*"],
+    "both flavours": (  # of one version they work as one
+        [f"{CPU}=={MINORS[-2]}.*", f"{FULL}=={MINORS[-1]}.*"],
         ["-m", "lrops", "doctor"],
         "more than one TensorFlow is installed",
     ),
