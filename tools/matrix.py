@@ -35,13 +35,14 @@ assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
 """
 PYTEST = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
 TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
-COMPILED = "compiled for a GPU"
+COMPILED, PLACED = "compiled for a GPU", "placed on a GPU"
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
     "exactness": [*PYTEST, *TESTS, "-k", "same_bits_in_every_dtype and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
     COMPILED: [*PYTEST, str(ROOT / "tests" / "gpu" / "test_xla_gpu.py")],
+    PLACED: [*PYTEST, str(ROOT / "tests" / "gpu" / "test_placement.py")],
 }
 ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
@@ -104,7 +105,8 @@ def ask(python, command):
 def run_row(interpreter, tensorflow, flavour, wheel, compiles):
     """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
 
-    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`.
+    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`, and `PLACED` with a
+    TensorFlow that has no kernels for a GPU.
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = f"{wheel}[xla-gpu]" if compiles else wheel
@@ -113,7 +115,7 @@ def run_row(interpreter, tensorflow, flavour, wheel, compiles):
         found = ["?"] * 3 if code else text.split()[:3]
         said = {}
         for name, command in CHECKS.items():
-            if name == COMPILED and not compiles:
+            if (name == COMPILED and not compiles) or (name == PLACED and flavour != FULL):
                 said[name] = ""
                 continue
             code, text = ask(interpreter, command)

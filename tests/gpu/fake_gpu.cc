@@ -130,7 +130,10 @@ void SE_InitPlugin(SE_PlatformRegistrationParams* params, TF_Status*) {
   params->platform->use_bfc_allocator = false;
   SP_PlatformFns* const functions = params->platform_fns;
   functions->struct_size = SP_PLATFORM_FNS_STRUCT_SIZE;
-  functions->get_device_count = [](const SP_Platform*, int* count, TF_Status*) { *count = 1; };
+  functions->get_device_count = [](const SP_Platform*, int* count, TF_Status*) {
+    const char* const devices = std::getenv("LROPS_TEST_GPUS");
+    *count = devices ? std::atoi(devices) : 1;
+  };
   functions->create_device = [](const SP_Platform*, SE_CreateDeviceParams* device, TF_Status*) {
     device->device->struct_size = SP_DEVICE_STRUCT_SIZE;
     device->device->ordinal = device->ordinal;

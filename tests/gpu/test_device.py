@@ -1,40 +1,25 @@
 """The op's GPU kernel inside TensorFlow, on a device that the test builds, whose memory the host cannot touch."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import ptx
-import ptx_on_host
 import pytest
 import tensorflow as tf
 import toolchain
 from conftest import run_python
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Runs Python where fake_gpu can be imported, and returns what it printed. Without `streams`, they are null."""
     if tf.test.is_built_with_cuda():
-        pytest.skip("this TensorFlow has a GPU device of its own")
+        pytest.skip("its own kernels would not run on this device: see test_placement.py")
     folder = tmp_path_factory.mktemp("device")
-    ptx_on_host.write_header(toolchain.PTX.read_text(), folder)
-    sources = [HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc"]
-    toolchain.shared_library(folder / "libcuda.so.1", *sources, "-isystem", tf.sysconfig.get_include())
+    environment = toolchain.fake_gpu(folder)
 
     def run(*arguments, streams=True):
-        library = str(folder / "libcuda.so.1")
-        done = run_python(
-            *arguments,
-            folder=folder,
-            LD_LIBRARY_PATH=toolchain.libraries_first_in(folder),
-            LROPS_TEST_GPU=library,
-            LD_PRELOAD=library if streams else "",
-            PYTHONPATH=os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
-        )
+        done = run_python(*arguments, folder=folder, **environment | ({} if streams else {"LD_PRELOAD": ""}))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import ptx_on_host
 import pytest
+import tensorflow as tf
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 PTX = ROOT / "cc" / "kernels" / "warmup_cosine.ptx"
 
 
@@ -21,7 +24,7 @@ def compiler(name, variable=None):
 def shared_library(path, *arguments):
     """Builds a library out of C++ files; the other arguments are options. Skips where there is no compiler."""
     command = [compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    command += [f"-I{ROOT / 'cc'}", f"-I{Path(__file__).parent}", f"-I{path.parent}"]
+    command += [f"-I{ROOT / 'cc'}", f"-I{HERE}", f"-I{path.parent}"]
     done = subprocess.run([*command, "-o", path, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -29,6 +32,23 @@ def shared_library(path, *arguments):
 def libraries_first_in(folder):
     """An LD_LIBRARY_PATH for which the libraries of a folder come before all others."""
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
+
+
+def fake_gpu(folder):
+    """Builds the device of fake_gpu.cc over the driver of fake_libcuda.cc.
+
+    Returns:
+        The environment in which a process can `import fake_gpu`; without LD_PRELOAD its streams are null.
+    """
+    ptx_on_host.write_header(PTX.read_text(), folder)
+    library = folder / "libcuda.so.1"
+    shared_library(library, HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc", "-isystem", tf.sysconfig.get_include())
+    return {
+        "LD_LIBRARY_PATH": libraries_first_in(folder),
+        "LD_PRELOAD": str(library),
+        "LROPS_TEST_GPU": str(library),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
+    }
 
 
 def ptxas():
