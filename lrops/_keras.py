@@ -38,12 +38,14 @@ def add_keras_bases(cls, path, saved=()):
         saved: Classes that each Keras shall find by name when it loads a model.
     """
     _ADAPTED[cls] = (path, saved)
-    for _, base, register in in_each_keras(path, "saving.register_keras_serializable"):
+    names = (path, "saving.register_keras_serializable", "saving.get_custom_objects")
+    for _, base, register, custom_objects in in_each_keras(*names):
         with _LOCK:  # two threads may each have imported a Keras
             if issubclass(cls, base):
                 continue
             for named in saved:
                 register("lrops")(named)
+                custom_objects()[named.__name__] = named  # what reads an .h5 file of tf_keras looks for the bare name
             cls.__bases__ += (base,)
 
 

@@ -68,7 +68,7 @@ def value_on_host(peak):
     with tf.init_scope():  # also while a function is traced
         if not tf.executing_eagerly():
             raise RuntimeError(
-                "a variable cannot be read without eager execution, such as in a graph for a session: make the "
-                f"schedule with a number as initial_learning_rate. Received: initial_learning_rate={peak!r}"
+                "the number of a variable cannot be read without eager execution, as in a graph for a session: make "
+                f"the schedule with a number as initial_learning_rate. Received: initial_learning_rate={peak!r}"
             )
         return float(peak.numpy())

@@ -98,7 +98,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         # What the formula evaluates: if the peak is a variable, the curve of peak 1.
         self._tunable = not isinstance(self.initial_learning_rate, float)
         self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
-        if self.warmup_steps == 0:
+        if self.warmup_steps == 0 and self.start_step <= 0:  # not for an optimizer that has its moments
             _warn_without_warmup(type(self).__name__)
         self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
@@ -281,7 +281,7 @@ class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
             floating scalar `tf.Variable` or `keras.Variable` that holds it: assign to it, and the next step takes the
             new peak, without a new trace. An evaluation is then five nodes, gradients flow to the variable, and its
             number is what a saved config holds. A checkpoint holds the variable only where you put it there.
-        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns, unless start_step is above 0.
         total_steps: The step at which the floor is reached, at most 2**62. Unlike Keras' `decay_steps` it counts
             warmup and hold, and it must be greater than both together.
         alpha: The floor as a ratio of the peak, in [0, 1]: the last rate is initial_learning_rate * alpha.
@@ -326,7 +326,7 @@ class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
     Args:
         initial_learning_rate: The peak of the first cycle, a finite number above 0, or a variable that holds it, as
             in `WarmupCosineDecay`.
-        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns, unless start_step is above 0.
         first_decay_steps: Steps of the first cycle, at least 1.
         t_mul: The ratio of a cycle's length to that of the one before, a finite number, at least 1.
         m_mul: The ratio of a cycle's height above the floor to that of the one before, in (0, 1].

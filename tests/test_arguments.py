@@ -146,6 +146,11 @@ def test_no_warmup_warns_once(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lrops.WarmupCosineDecay(1e-3, 0, 100)
+    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+    with warnings.catch_warnings():  # an optimizer that has counted has its moments
+        warnings.simplefilter("error")
+        lrops.WarmupCosineDecay(1e-3, 0, 100, start_step=1)
+        lrops.WarmupCosineRestarts(1e-3, 0, 100, start_step=1)
 
 
 WRONG_ATTRIBUTES = [

@@ -1,10 +1,13 @@
 """docs/recipes.md, executed section by section, each followed by a check that it did what it is for."""
 
+import copy
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tf_keras
 
 import lrops
 
@@ -66,6 +69,51 @@ def check_batch_size_midway(names):
     assert names["model"].optimizer.learning_rate == schedule(280)
 
 
+def check_constant(names):
+    np.testing.assert_array_equal(names["constant"].on_host(np.arange(16, 10_000)), np.float32(1e-2))
+    assert names["floored"].on_host(160) == np.float32(2e-5)
+
+
+def check_middle(names):
+    optimizer, counted = names["optimizer"], names["counted"]
+    assert float(optimizer.learning_rate) == float(counted.learning_rate)
+    assert optimizer.learning_rate == counted._learning_rate.on_host(96)
+
+
+def check_cool_down(names):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule = names["lrops"].WarmupCosineDecay(1.0, 0, 10, start_step=1)
+    assert schedule.on_host(1) == 1
+    cooled = names["model"].optimizer
+    assert iterations(names) == 128 and names["now"] == 64
+    assert cooled._learning_rate.on_host(64) == np.float32(1e-2)
+    assert cooled.learning_rate == np.float32(1e-5)
+
+
+def check_divides(names):
+    keras, model = names["keras"], names["model"]
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    for nan, arguments in (
+        (True, {}),
+        (True, {"warmup_start": 0.1, "alpha": 0.0}),
+        (False, {"start_step": -1}),
+        (False, {"warmup_start": 0.1}),
+    ):
+        schedule = lrops.WarmupCosineDecay(1e-2, warmup_steps=2, total_steps=4, **arguments)
+        weight = keras.Variable(1.0)
+        optimizer = keras.optimizers.Ftrl(schedule)
+        for _ in range(6):
+            optimizer.apply([names["tf"].constant(1.0)], [weight])
+        assert np.isnan(weight.numpy()) == nan, arguments
+
+
+def check_several(names):
+    history = names["history"].history
+    for schedule, name in zip(names["schedules"], "gd", strict=True):
+        assert history[f"learning_rate_{name}"] == list(schedule.on_host([31, 63, 95, 127, 159]))
+
+
 def check_plateau(names):
     assert iterations(names) == names["schedule"].total_steps
     names["peak"].assign(1.0)
@@ -101,6 +149,11 @@ CHECKS = {
     "Accumulate gradients": check_accumulate,
     "Another batch size, or more replicas": check_batch_size,
     "Another batch size in the middle of a run": check_batch_size_midway,
+    "A constant after the warmup, or a floor in absolute numbers": check_constant,
+    "Begin in the middle of a curve": check_middle,
+    "Cool down now": check_cool_down,
+    "An optimizer that divides by the rate": check_divides,
+    "Several optimizers, as in a GAN": check_several,
     "Lower the peak when the loss stalls": check_plateau,
     "A weight decay with a curve of its own": check_weight_decay,
 }
@@ -118,3 +171,72 @@ def test_the_list_names_each_recipe():
     listed = re.findall(r"^\* \[(.+)\]\(#(.+)\)$", DOCUMENT, re.MULTILINE)
     assert [name for name, _ in listed] == list(SECTIONS) == list(CHECKS)
     assert all(re.sub(r"[^\w\- ]", "", name).lower().replace(" ", "-") == anchor for name, anchor in listed)
+
+
+ROWS = np.ones((8, 1), "float32")
+
+
+def tf_keras_model(optimizer):
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,))])
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize("schedule", [lrops.WarmupCosineDecay(1e-2, 4, 40), lrops.WarmupCosineRestarts(1e-2, 4, 40)])
+@pytest.mark.parametrize(
+    "optimizer, file, counts",
+    [
+        (tf_keras.optimizers.Adam, "model.keras", True),
+        (tf_keras.optimizers.Adam, "model.h5", True),
+        (tf_keras.optimizers.Adam, "model", False),
+        (tf_keras.optimizers.legacy.Adam, "model.keras", False),
+        (tf_keras.optimizers.legacy.Adam, "model.h5", True),
+        (tf_keras.optimizers.legacy.Adam, "model", False),
+    ],
+)
+def test_what_a_file_of_tf_keras_brings_back(optimizer, file, counts, schedule, tmp_path):
+    model = tf_keras_model(optimizer(schedule))
+    model.fit(ROWS, ROWS, batch_size=1, verbose=0)
+    model.save(tmp_path / file)
+    again = tf_keras.models.load_model(tmp_path / file)
+    config = again.optimizer.get_config()["learning_rate"]["config"]
+    assert config == schedule.get_config()
+    assert int(again.optimizer.iterations) == (8 if counts else 0)
+
+
+def test_callbacks_of_tf_keras_that_have_no_effect():
+    trained = []
+    for callbacks in (
+        [],
+        [tf_keras.callbacks.LearningRateScheduler(lambda epoch: 123.0)],
+        [tf_keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=0, min_delta=1e9)],
+    ):
+        model = tf_keras_model(tf_keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
+        model.set_weights([np.zeros((1, 1)), np.zeros(1)])
+        model.fit(ROWS, ROWS, batch_size=1, epochs=3, verbose=0, callbacks=callbacks)
+        trained.append(model.get_weights()[0].item())
+    assert trained[0] == trained[1] == trained[2] != 0
+
+
+def test_keras_3_refuses_the_same_callbacks():
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
+    with pytest.raises(TypeError, match="not settable"):
+        model.fit(ROWS, ROWS, verbose=0, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)])
+
+
+def test_what_no_longer_follows_a_variable_peak():
+    import keras
+    import tensorflow as tf
+
+    peak = tf.Variable(1.0)
+    schedule = lrops.WarmupCosineDecay(peak, 4, 40)
+    made = keras.optimizers.SGD.from_config(keras.optimizers.SGD(schedule).get_config())._learning_rate
+    copied = copy.deepcopy(schedule)
+    plain = lrops.WarmupCosineDecay(float(peak), 4, 40)
+    peak.assign(0.5)
+    assert [one.on_host(4) for one in (schedule, made, copied, plain)] == [0.5, 1, 1, 1]
+    copied.initial_learning_rate.assign(0.25)
+    assert copied.on_host(4) == 0.25 and schedule.on_host(4) == 0.5
