@@ -97,6 +97,16 @@ def _warmup_stable_decay(peak, warmup, total, num_decay_steps, min_lr_ratio=0.0)
     return rate
 
 
+def get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps, num_cycles):
+    def rate(step):
+        if step < num_warmup_steps:
+            return optimizer.lr * step / max(1, num_warmup_steps)
+        progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+        return optimizer.lr * max(0, _half_cosine((num_cycles * progress) % 1)) if progress < 1 else 0.0
+
+    return rate
+
+
 _HUGGING_FACE = {
     "cosine_with_min_lr": _cosine_with_min_lr,
     "cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr,
@@ -144,15 +154,30 @@ def SequentialLR(optimizer, schedulers, milestones):
     return rate
 
 
-# timm, timm/scheduler/cosine_lr.py at aa4b585, one cycle.
+# timm, timm/scheduler/cosine_lr.py at aa4b585.
 def CosineLRScheduler(
-    optimizer, t_initial, lr_min=0.0, warmup_t=0, warmup_lr_init=0.0, warmup_prefix=False, t_in_epochs=True
+    optimizer,
+    t_initial,
+    lr_min=0.0,
+    cycle_mul=1.0,
+    cycle_decay=1.0,
+    cycle_limit=1,
+    warmup_t=0,
+    warmup_lr_init=0.0,
+    warmup_prefix=False,
+    t_in_epochs=True,
 ):
     def rate(step):
         if step < warmup_t:
             return warmup_lr_init + step * (optimizer.lr - warmup_lr_init) / warmup_t
         step -= warmup_t if warmup_prefix else 0
-        return lr_min + (optimizer.lr - lr_min) * _half_cosine(step / t_initial) if step < t_initial else lr_min
+        cycle, length, begun = step // t_initial, t_initial, step // t_initial * t_initial
+        if cycle_mul != 1:
+            cycle = math.floor(math.log(1 - step / t_initial * (1 - cycle_mul), cycle_mul))
+            length, begun = cycle_mul**cycle * t_initial, (1 - cycle_mul**cycle) / (1 - cycle_mul) * t_initial
+        if cycle >= cycle_limit:
+            return lr_min
+        return lr_min + (optimizer.lr * cycle_decay**cycle - lr_min) * _half_cosine((step - begun) / length)
 
     return rate
 

@@ -14,7 +14,7 @@ import tf_keras
 
 import lrops
 
-pytestmark = pytest.mark.filterwarnings("ignore:WarmupCosineDecay without warmup")
+pytestmark = pytest.mark.filterwarnings("ignore:WarmupCosine.* without warmup")
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/porting.md").read_text(encoding="utf-8")
 PEAK, TOTAL = 1e-3, 1000
@@ -118,3 +118,31 @@ def test_what_the_document_says_of_overlapping_warmups(name):
     make, expected = OVERLAPPING[name]
     curve = rates(make()) / PEAK
     assert [round(rate, 3) for rate in (curve[99], curve[100], curve.max())] == expected
+
+
+def test_where_cycle_decay_of_timm_is_m_mul():
+    arguments = {"t_initial": 250, "cycle_decay": 0.5, "cycle_limit": 4, "t_in_epochs": False}
+    new = {"warmup_steps": 0, "first_decay_steps": 250, "t_mul": 1.0, "m_mul": 0.5, "cycles": 4}
+    for low, same in ((0.0, True), (1e-4, False)):
+        old = rates(peers.CosineLRScheduler(SimpleNamespace(lr=PEAK), lr_min=low, **arguments)) / PEAK
+        ours = in_float64(lrops.WarmupCosineRestarts(PEAK, **new, alpha=low / PEAK)).on_host(STEPS) / PEAK
+        assert np.allclose(old, ours, rtol=0, atol=FLOAT64) == same
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: lrops.WarmupCosineDecay(PEAK, 100, 100), "greater than warmup_steps"),
+        (lambda: lrops.WarmupCosineRestarts(PEAK, 0, 10, m_mul=4.0), "m_mul.*m_mul=4"),
+        (lambda: lrops.WarmupCosineDecay(PEAK, 100, 1000, warmup_start=2.0), "warmup_start=2"),
+        (lambda: lrops.WarmupCosineDecay(PEAK, 100, 1000, alpha=1.1), "alpha=1.1"),
+    ],
+)
+def test_what_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_warmup_alone():
+    rates = lrops.WarmupCosineDecay(PEAK, warmup_steps=100, total_steps=100 + 1, alpha=1.0).on_host(STEPS)
+    np.testing.assert_array_equal(rates, np.float32(PEAK * np.minimum(STEPS / 100, 1)))
