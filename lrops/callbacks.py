@@ -427,7 +427,8 @@ class _Rate:
         if self._scaler is None:
             return None
         names = ("dynamic_scale", "loss_scale", "initial_scale")  # Keras 3; tf_keras; Keras 3 before it is built
-        return float(next(scale for name in names if (scale := getattr(self._scaler, name, None)) is not None))
+        scales = (getattr(self._scaler, name, None) for name in names)
+        return float(_value(next(scale for scale in scales if scale is not None)))
 
     def scale_falls(self):
         """Whether the optimizer is under a LossScaleOptimizer that has lowered its scale since the epoch began."""

@@ -149,9 +149,12 @@ def test_gradient_accumulation_logs_what_the_schedule_is_given(tmp_path):
 
 def test_mirrored_strategy(tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    for name, rate in {"schedule": schedule, "constant": lambda: 0.01}.items():
+    for name, rate in {"schedule": schedule, "constant": lambda: 0.01, "scaled": schedule}.items():
         with strategy.scope():
             model = model_of(rate())
+            if name == "scaled":
+                scaled = keras.optimizers.LossScaleOptimizer(model.optimizer, initial_scale=2.0)
+                model.compile(scaled, lambda y, p: -p, jit_compile=False)
         moves = Moves()
         fit(model, LearningRateLogger(csv=tmp_path / name), moves)
         np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
