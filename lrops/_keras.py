@@ -38,8 +38,8 @@ def add_keras_bases(cls, path, saved=()):
         saved: Classes that each Keras shall find by name when it loads a model.
     """
     _ADAPTED[cls] = (path, saved)
-    names = (path, "saving.register_keras_serializable", "saving.get_custom_objects")
-    for _, base, register, custom_objects in in_each_keras(*names):
+    needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
+    for _, base, register, custom_objects in in_each_keras(*needed):
         with _LOCK:  # two threads may each have imported a Keras
             if issubclass(cls, base):
                 continue

@@ -15,6 +15,7 @@ import sys
 from typing import Any, NamedTuple
 
 _PRERELEASE = re.compile("rc|dev")
+_PROCESSORS = {"x86_64": 62, "aarch64": 183}  # as an ELF file names them
 
 
 class Cause(NamedTuple):
@@ -41,8 +42,8 @@ CAUSES = {
     ),
     "frozen": Cause(
         "this program was frozen without the libraries of lrops (there is no {path})",
-        "freeze it with PyInstaller in the environment where lrops is installed, whose hook collects them, or pass "
-        "`--add-binary 'SITE-PACKAGES/lrops/_tf*/*.so:lrops/_tfMAJOR_MINOR'`",
+        "for PyInstaller, pass `--additional-hooks-dir SITE-PACKAGES/lrops/_pyinstaller`; for another freezer, pack "
+        "lrops/_tf*/*.so in the same folders",
     ),
     "no module": Cause(
         "lrops was installed without its compiled module, or it was built for another Python",
@@ -155,9 +156,9 @@ def refuse_damaged(path: str) -> None:
     size, count = struct.unpack_from("<HH", header, 58)
     if os.path.getsize(path) < section_headers + size * count:
         raise refusal("cut short", path=path)
-    with open("/proc/self/exe", "rb") as python:
-        if python.read(20)[18:] != header[18:20]:
-            raise refusal("another processor", path=path)
+    (processor,) = struct.unpack_from("<H", header, 18)
+    if processor != _PROCESSORS.get(os.uname().machine, processor):
+        raise refusal("another processor", path=path)
 
 
 if not os.path.isdir(os.path.dirname(__file__)):

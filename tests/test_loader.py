@@ -217,7 +217,9 @@ def test_every_cause_has_its_section_in_the_docs():
     page = (Path(__file__).parent.parent / "docs" / "clusters.md").read_text("utf-8")
     section = page.partition("\n## When something fails\n")[2].partition("\n## ")[0]
     headings = re.findall("^### (.+)$", section, re.MULTILINE)
-    assert headings == [re.sub(r"\{(\w+)\}", r"<\1>", cause.says) for cause in _loader.CAUSES.values()]
+    assert headings == [
+        re.sub(r"\{(\w+)\}", lambda fact: fact[1].upper(), cause.says) for cause in _loader.CAUSES.values()
+    ]
 
 
 def test_the_messages_name_the_cache():
