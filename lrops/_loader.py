@@ -26,7 +26,7 @@ class Cause(NamedTuple):
     reported: str | None = None  # a regular expression: how the system reports it when a library is loaded
 
 
-_REINSTALL = (
+REINSTALL = (
     "install lrops again the way you did before, without the cache: pip's options are `--force-reinstall --no-deps "
     "--no-cache-dir`, uv's are `--reinstall-package lrops --no-cache`"
 )
@@ -47,18 +47,18 @@ CAUSES = {
     ),
     "no module": Cause(
         "lrops was installed without its compiled module, or it was built for another Python",
-        _REINSTALL + ". In a source checkout run `make dev`, or `pip install .`",
+        REINSTALL + ". In a source checkout run `make dev`, or `pip install .`",
     ),
-    "no libraries": Cause("lrops was installed without its libraries in {path}", _REINSTALL),
-    "no library": Cause("lrops was installed without its library {path}", _REINSTALL),
+    "no libraries": Cause("lrops was installed without its libraries in {path}", REINSTALL),
+    "no library": Cause("lrops was installed without its library {path}", REINSTALL),
     "no permission": Cause(
         "lrops cannot read its library {path} ({reported})",
         "make it readable for this user, `chmod -R a+rX` on the folder lrops in site-packages",
     ),
-    "no ELF": Cause("lrops cannot load its library {path}: it is not a 64-bit ELF library", _REINSTALL),
-    "cut short": Cause("lrops cannot load its library {path}: the file is cut short", _REINSTALL),
+    "no ELF": Cause("lrops cannot load its library {path}: it is not a 64-bit ELF library", REINSTALL),
+    "cut short": Cause("lrops cannot load its library {path}: the file is cut short", REINSTALL),
     "another processor": Cause(
-        "lrops cannot load its library {path}: it was built elsewhere, for another processor", _REINSTALL
+        "lrops cannot load its library {path}: it was built elsewhere, for another processor", REINSTALL
     ),
     "newer system": Cause(
         "lrops cannot load its library {path}: it was built elsewhere, on a newer system than this one ({reported})",
@@ -88,7 +88,7 @@ CAUSES = {
         r"failed to map segment|cannot map|Cannot allocate memory|memory protection",
     ),
     "unknown": Cause(
-        "lrops cannot load its library {path}: it was built elsewhere, or is damaged ({reported})", _REINSTALL, ""
+        "lrops cannot load its library {path}: it was built elsewhere, or is damaged ({reported})", REINSTALL, ""
     ),
     "loaded already": Cause(
         "lrops is already loaded in this process, from {loaded}, and cannot be loaded again, from {path}, as after an "

@@ -1,8 +1,10 @@
 """The build files agree, CMake refuses with a cure, the sdist builds what is installed, and how it is linked."""
 
+import importlib
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -95,6 +97,39 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
 def build(folder, *command):
     result = run_process(sys.executable, *command, folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_label_of_who_built_tensorflow_is_no_pre_release(tmp_path):
+    """2.21.0+archer2 has "rc" in it, and is a release."""
+    for version in ("2.20.0", "2.21.0+archer2"):
+        folder = tmp_path / ("_tf" + "_".join(version.split(".")[:2]))
+        folder.mkdir()
+        (folder / "TENSORFLOW").write_text(version)
+    command = ["setup.py", "--quiet", "egg_info", "--egg-base", tmp_path]
+    result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(tmp_path), PATH=PATH)
+    assert result.returncode == 0, result.stderr
+    assert "\n[cpu]\ntensorflow-cpu<2.22,>=2.20\n" in (tmp_path / "lrops.egg-info/requires.txt").read_text()
+
+
+def hook():
+    """What pyproject.toml tells PyInstaller: the file that says what to pack."""
+    said = (ROOT / "pyproject.toml").read_text("utf-8")
+    module, function = re.search(r'\[project.entry-points.pyinstaller40\]\nhook-dirs = "(.+):(.+)"', said).groups()
+    assert f'packages = ["lrops", "{module}"]' in said
+    (folder,) = getattr(importlib.import_module(module), function)()
+    return Path(folder, "hook-lrops.py")
+
+
+def test_pyinstaller_is_told_where_the_hook_is():
+    assert hook().is_file() and hook().parent.parent == INSTALLED
+
+
+def test_the_hook_packs_the_libraries():
+    pytest.importorskip("PyInstaller")
+    binaries = runpy.run_path(str(hook()))["binaries"]
+    assert {(Path(path).name, folder) for path, folder in binaries} >= {
+        (f"_lrops_{name}.so", os.path.join("lrops", FOLDER)) for name in ("ops", "xla")
+    }
 
 
 @pytest.mark.skipif(INSTALLED == ROOT / "lrops", reason="lrops is imported from the checkout, not installed")
