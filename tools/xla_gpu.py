@@ -115,6 +115,21 @@ def compile_for_gpu(function, *specs):
         return Compiled(kernels, others, ptx.read_text())
 
 
+def _current(rate, step):
+    return rate(step) if callable(rate) else tf.constant(rate)
+
+
+def sgd(rate, variables, elements):
+    """`adamw`, of plain SGD."""
+
+    @tf.function(jit_compile=True)
+    def step(iterations, *tensors):
+        pairs = zip(tensors[:variables], tensors[variables:], strict=True)
+        return iterations + 1, [weight - gradient * _current(rate, iterations) for weight, gradient in pairs]
+
+    return step, [tf.TensorSpec((), tf.int64), *[tf.TensorSpec((elements,), tf.float32)] * (2 * variables)]
+
+
 def adamw(rate, variables, elements):
     """A step of AdamW as Keras makes it, on tensors: variables cannot be lowered for a device that is not there.
 
@@ -126,15 +141,12 @@ def adamw(rate, variables, elements):
         The step, a `tf.function`, and its arguments' specifications.
     """
 
-    def current(step):
-        return rate(step) if callable(rate) else tf.constant(rate)
-
     @tf.function(jit_compile=True)
     def step(iterations, *tensors):
         weights, gradients, means, squares = (tensors[i * variables : (i + 1) * variables] for i in range(4))
-        decayed = [weight - weight * 0.01 * current(iterations) for weight in weights]
+        decayed = [weight - weight * 0.01 * _current(rate, iterations) for weight in weights]
         count = tf.cast(iterations + 1, tf.float32)
-        alpha = current(iterations) * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+        alpha = _current(rate, iterations) * tf.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         results = []
         for weight, gradient, mean, square in zip(decayed, gradients, means, squares, strict=True):
             mean += (gradient - mean) * 0.1

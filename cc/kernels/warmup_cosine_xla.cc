@@ -1,7 +1,6 @@
 // The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
 // XLA's headers take half a minute to compile, so this is a library of its own.
 #include <cstdint>
-#include <numeric>
 #include <vector>
 
 #include "kernels/attributes.h"
@@ -54,23 +53,6 @@ xla::XlaOp Table(XlaU64 like, const u64* values, u64 count) {
   return xla::ConstantR1<std::uint64_t>(like.op.builder(), table);
 }
 
-// Compares x with every number at once and counts, along a dimension of its own.
-XlaU64 LastNotAbove(const u64* ascending, u64 count, XlaU64 x) {
-  if (count == 1) return Constant(x, 0);
-  xla::XlaBuilder* const builder = x.op.builder();
-  const auto shape = builder->GetShape(x.op);
-  if (!shape.ok()) return {builder->ReportError(shape.status())};
-  std::vector<std::int64_t> sizes(shape->dimensions().begin(), shape->dimensions().end());
-  const std::int64_t rank = static_cast<std::int64_t>(sizes.size());
-  std::vector<std::int64_t> all(sizes.size());
-  std::iota(all.begin(), all.end(), 0);
-  sizes.push_back(static_cast<std::int64_t>(count - 1));
-  const xla::XlaOp table = xla::BroadcastInDim(Table(x, ascending + 1, count - 1), sizes, {rank});
-  const xla::XlaOp reached = xla::Ge(xla::BroadcastInDim(x.op, sizes, all), table);
-  return {xla::Reduce(xla::ConvertElementType(reached, xla::U64), xla::ConstantR0<std::uint64_t>(builder, 0),
-                      xla::CreateScalarAddComputation(xla::U64, builder), {rank})};
-}
-
 XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   if (count == 1) return Constant(index, *table);
   const auto shape = index.op.builder()->GetShape(index.op);
@@ -80,6 +62,19 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   dimensions.add_start_index_map(0);
   dimensions.set_index_vector_dim(static_cast<std::int64_t>(shape->dimensions().size()));
   return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
+}
+
+// By halves, as on a CPU. To compare x with every number at once would be a reduction, and so a kernel more on a GPU.
+XlaU64 LastNotAbove(const u64* ascending, u64 count, XlaU64 x) {
+  XlaU64 index = Constant(x, 0);
+  for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
+    if (stride >= count) continue;
+    const XlaU64 next = index + Constant(x, stride);
+    const XlaU64 number = Take(ascending, count, Min(next, Constant(x, count - 1)));
+    const xla::XlaOp reached = xla::And(xla::Lt(next.op, Constant(x, count).op), xla::Ge(x.op, number.op));
+    index = Select(reached, next, index);
+  }
+  return index;
 }
 
 // The scalar itself, as the lesser of two: what XLA fuses into no consumer. On a CPU it would copy the evaluation into

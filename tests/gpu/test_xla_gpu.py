@@ -11,9 +11,7 @@ import pytest
 import tensorflow as tf
 import toolchain
 import xla_gpu
-from conftest import CORNERS, DTYPES, Curve, held_by, schedule_of
-
-from lrops import benchmark
+from conftest import CORNERS, DTYPES, Curve, Restarts, held_by, schedule_of
 
 RUNNER = """
 #include "ptx_of_the_test.h"
@@ -29,32 +27,54 @@ def _compiler():
         pytest.skip(xla_gpu.missing())
 
 
+SCHEDULES = {"decay": schedule_of(Curve()), "restarts": schedule_of(Restarts(warmup_steps=100))}
+
+
+def single(kernel):
+    return kernel.blocks * kernel.threads == 1
+
+
+def compiled(step, rate, elements):
+    function, specs = step(rate, 20, elements)
+    return xla_gpu.compile_for_gpu(function, *specs)
+
+
+# How many kernels more than at a constant rate. SGD has no other scalar kernel that the evaluation could go into.
+@pytest.mark.parametrize(
+    ("step", "name", "more"),
+    [
+        (xla_gpu.adamw, "decay", 1),
+        (xla_gpu.adamw, "restarts", 1),
+        (xla_gpu.sgd, "decay", 1),
+        (xla_gpu.sgd, "restarts", 2),
+    ],
+)
 @pytest.mark.parametrize("elements", [100, 100_000])
-def test_a_step_has_at_most_one_kernel_more_than_at_a_constant_rate(elements):
-    rates = benchmark.contenders(["constant", "lrops"])
-    steps = {name: xla_gpu.adamw(rate, 20, elements) for name, rate in rates.items()}
-    compiled = {name: xla_gpu.compile_for_gpu(step, *specs) for name, (step, specs) in steps.items()}
-    assert 20 <= len(compiled["constant"].kernels) <= 21
-    assert len(compiled["lrops"].kernels) <= len(compiled["constant"].kernels) + 1
-    assert not compiled["lrops"].others  # nothing is copied, and the host decides nothing
+def test_the_kernels_of_a_step(step, name, more, elements):
+    constant, scheduled = compiled(step, 1e-3, elements), compiled(step, SCHEDULES[name], elements)
+    assert 20 <= len(constant.kernels) <= 21
+    assert len(scheduled.kernels) <= len(constant.kernels) + more
+    assert not scheduled.others  # nothing is copied, and the host decides nothing
+    added = sum(single(kernel) for kernel in scheduled.kernels) - sum(single(kernel) for kernel in constant.kernels)
+    assert added == len(scheduled.kernels) - len(constant.kernels)  # what is more is of one thread
 
 
-def test_a_large_update_does_not_evaluate_the_rate_for_each_element():
-    step, specs = xla_gpu.adamw(benchmark.contenders(["lrops"])["lrops"], 20, 100_000)
-    compiled = xla_gpu.compile_for_gpu(step, *specs)
-    single = {kernel.name for kernel in compiled.kernels if kernel.blocks * kernel.threads == 1}
-    evaluating = {name for name, (_, body) in ptx_on_host.entries(compiled.ptx).items() if "mul.hi.u64" in body}
-    assert evaluating and evaluating <= single
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_large_update_does_not_evaluate_the_rate_for_each_element(name):
+    step = compiled(xla_gpu.adamw, SCHEDULES[name], 100_000)
+    scalar = {kernel.name for kernel in step.kernels if single(kernel)}
+    evaluating = {name for name, (_, body) in ptx_on_host.entries(step.ptx).items() if "mul.hi.u64" in body}
+    assert evaluating and evaluating <= scalar
 
 
 def stored(curve, dtype, folder):
     """The bits that XLA's kernel for a GPU stores: its PTX, run on the host."""
     schedule, steps = schedule_of(curve, dtype), curve.steps()
-    compiled = xla_gpu.compile_for_gpu(
+    evaluation = xla_gpu.compile_for_gpu(
         tf.function(lambda step: schedule(step), jit_compile=True), tf.TensorSpec(steps.shape, tf.int64)
     )
-    (kernel,) = compiled.kernels
-    ptx_on_host.write_header(compiled.ptx, folder)
+    (kernel,) = evaluation.kernels
+    ptx_on_host.write_header(evaluation.ptx, folder)
     (folder / "run.cc").write_text(RUNNER)
     library = folder / f"{len(list(folder.iterdir()))}.so"  # a name of its own: dlopen gives a file only once
     toolchain.shared_library(library, folder / "run.cc")
@@ -67,10 +87,15 @@ def stored(curve, dtype, folder):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_kernel_stores_the_bits_of_the_cpu(dtype, tmp_path):
-    """Restarts are left out: XLA finds the cycle by a reduction, whose threads meet."""
-    names = CORNERS if dtype == "float32" else ["usual", "longest", "floor_tiny"]
-    curves = held_by(dtype, {name: CORNERS[name] for name in names if isinstance(CORNERS[name], Curve)})
-    assert len(curves) >= 3
+    """Of restarts those whose cycles are alike: where they differ, three kernels share buffers that XLA laid out."""
+    names = CORNERS if dtype == "float32" else ["usual", "longest", "floor_tiny", "restarts_alike"]
+    one_kernel = {
+        name: CORNERS[name]
+        for name in names
+        if isinstance(CORNERS[name], Curve) or CORNERS[name].t_mul == 1 == CORNERS[name].m_mul
+    }
+    curves = held_by(dtype, one_kernel)
+    assert {type(curve) for curve in curves.values()} == {Curve, Restarts}
     for name, curve in curves.items():
         expected = curve.native(curve.steps(), **curve.arguments(dtype=dtype))
         bits = stored(curve, dtype, tmp_path)
