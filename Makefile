@@ -13,7 +13,7 @@ THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test test-fast dev lint format fuzz sanitize bench ptx wheel wheels reproducible matrix ends release clean
+.PHONY: demo test test-fast dev lint format fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends release clean
 
 # The package as it is installed; after `make dev`, the checkout itself.
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
@@ -75,6 +75,12 @@ sanitize: $(LROPS) $(VENV)/test  ## the op, XLA and the module under AddressSani
 bench: $(LROPS) $(VENV)/test  ## what the schedule costs a step, against the others
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
 
+# TensorFlow's CUDA build goes into an environment of its own: it would lie over tensorflow-cpu in $(VENV).
+gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: tests/gpu, the doctor, and build/gpu.md for RESULTS.md
+	cd build/gpu && bin/python -m lrops doctor
+	cd build/gpu && bin/python -m pytest -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests/gpu'
+	cd build/gpu && bin/python '$(CURDIR)/benchmarks/gpu_overhead.py' --output '$(CURDIR)/build/gpu.md'
+
 ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/warmup_cosine.ptx, which is committed
 	$(BIN)/python tools/ptx.py
 
@@ -133,6 +139,12 @@ $(VENV)/test: $(VENV)/build
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+build/gpu/installed: $(SOURCES)
+	@echo 'lrops: installing TensorFlow with CUDA and lrops into build/gpu: several GB'
+	$(PYTHON) -m venv build/gpu
+	build/gpu/bin/python -m pip install --quiet '.[cuda,test]'
 	touch $@
 
 .lint/installed: pyproject.toml

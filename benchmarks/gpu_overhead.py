@@ -1,6 +1,10 @@
-"""What the learning rate costs on a GPU: prints a Markdown table for RESULTS.md, in ten minutes, on a GPU."""
+"""What the learning rate costs on a GPU: prints a Markdown table for RESULTS.md, in ten minutes. Run by `make gpu`."""
 
+import argparse
+import contextlib
 import ctypes
+import importlib.util
+import itertools
 import re
 import statistics
 import subprocess
@@ -9,6 +13,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import lrops
@@ -65,13 +70,22 @@ class Cuda:
         self(name, ctypes.byref(handle), *arguments)
         return handle
 
-    def kernel_nanoseconds(self, ptx, name, arguments, launches=1000):
-        """The time of one launch of one warp, in a CUDA graph of `launches` one after another, between two events."""
+    def kernel(self, ptx, name):
+        """A kernel of a PTX text."""
+        return self.new("cuModuleGetFunction", self.new("cuModuleLoadData", ptx), name)
+
+    def nanoseconds(self, *kernels, launches=500):
+        """The time of one launch of each kernel in turn, of one warp each.
+
+        Args:
+            *kernels: What `kernel` gave, with the arguments of the launch.
+            launches: How many of each the CUDA graph holds, one after another, whose time is taken between two events.
+        """
         stream = self.new("cuStreamCreate", 1)  # not synchronised with the default stream
-        kernel = self.new("cuModuleGetFunction", self.new("cuModuleLoadData", ptx), name)
         self("cuStreamBeginCapture_v2", stream, 1)  # of this thread only
         for _ in range(launches):
-            self("cuLaunchKernel", kernel, 1, 1, 1, 32, 1, 1, 0, stream, arguments, None)
+            for kernel, arguments in kernels:
+                self("cuLaunchKernel", kernel, 1, 1, 1, 32, 1, 1, 0, stream, arguments, None)
         graph = ctypes.c_void_p()
         self("cuStreamEndCapture", stream, ctypes.byref(graph))
         executable = self.new("cuGraphInstantiateWithFlags", graph, ctypes.c_ulonglong(0))
@@ -88,7 +102,18 @@ class Cuda:
         return statistics.median(times)
 
 
-EMPTY = b".version 8.0\n.target sm_50\n.address_size 64\n.visible .entry empty() { ret; }\n"
+HEADER = ".version 8.0\n.target sm_50\n.address_size 64\n"
+EMPTY = f"{HEADER}.visible .entry empty() {{ ret; }}\n".encode()
+
+
+def large(instructions=16_000):
+    """The PTX of a kernel of so many instructions, 16 bytes each: it drives others out of the instruction cache."""
+    body = "mad.lo.u32 %r1, %r1, %r1, 12345;\nxor.b32 %r1, %r1, %r2;\n" * (instructions // 2)
+    return (
+        f"{HEADER}.visible .entry large(.param .u64 out)\n{{\n.reg .b32 %r<3>;\n.reg .b64 %a<3>;\n"
+        f"mov.u32 %r1, %tid.x;\nmov.u32 %r2, %ntid.x;\n{body}"
+        "ld.param.u64 %a1, [out];\ncvta.to.global.u64 %a2, %a1;\nst.global.u32 [%a2], %r1;\nret;\n}\n"
+    ).encode()
 
 
 def kernel_rows():
@@ -101,24 +126,57 @@ def kernel_rows():
     values = [ctypes.create_string_buffer(curve), ctypes.create_string_buffer(number_format), ctypes.c_int(4)]
     values += [memory, ctypes.c_longlong(1), ctypes.c_void_p(memory.value + 128)]
     arguments = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-    empty = cuda.kernel_nanoseconds(EMPTY, b"empty", None)
-    scalar = cuda.kernel_nanoseconds(ptx, b"lrops_warmup_cosine", arguments)
-    yield "d", "empty kernel", f"{empty:.0f} ns", ""
-    yield "d", "scalar kernel", f"{scalar:.0f} ns, {scalar / empty:.2f} of empty", "at most 2"
+    target = ctypes.c_void_p(memory.value + 192)
+    between = (cuda.kernel(large(), b"large"), (ctypes.c_void_p * 1)(ctypes.addressof(target)))
+    kernels = {
+        "empty kernel": (cuda.kernel(EMPTY, b"empty"), None),
+        "scalar kernel": (cuda.kernel(ptx, b"lrops_warmup_cosine"), arguments),
+    }
+    alone = cuda.nanoseconds(between)
+    for name, kernel in kernels.items():
+        yield "d", name, f"{cuda.nanoseconds(kernel):.0f} ns", ""
+        # As in a step, where other kernels have run since the last evaluation.
+        yield "d", f"{name}, after a large one", f"{cuda.nanoseconds(between, kernel) - alone:.0f} ns", ""
+
+
+def fit_rows():
+    """Item (e): the path that `fit` takes by itself, without and with a strategy."""
+    rows = np.ones((64, 4), "float32")
+    for name, strategy in {"fit": None, "fit, MirroredStrategy": tf.distribute.MirroredStrategy(["GPU:0"])}.items():
+        with strategy.scope() if strategy else tf.device("GPU:0"):
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+            model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100), weight_decay=0.01), "mse")
+            events = benchmark.gpu_events(lambda model=model: model.fit(rows, rows[:, :1], batch_size=8, verbose=0), 1)
+        launched = sum(count for event, count in events.items() if "lrops_warmup_cosine" in event)
+        path = "under XLA" if model.jit_compile else "without XLA"
+        yield "e", f"{name}, 8 steps", f"{path}, {launched} launches of the CUDA kernel", ""
 
 
 def bit_rows():
     """Item (a): the tests that compare the GPU's bits with the CPU's, in a process of their own."""
-    tests = Path(__file__).parents[1] / "tests"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(tests)]
+    case, root = "`pytest -m gpu tests`", Path(__file__).parents[1]
+    if importlib.util.find_spec("pytest") is None:
+        yield "a", case, "not run: pytest is not installed, it comes with `lrops[test]`", "all passed"
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-c",
+        str(root / "pyproject.toml"),
+        str(root / "tests"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        print(done.stdout, file=sys.stderr)
-    yield "a", "`pytest -m gpu tests`", done.stdout.strip().splitlines()[-1], "all passed"
+        print(done.stdout, done.stderr, file=sys.stderr)
+    yield "a", case, (done.stdout.strip().splitlines() or ["nothing was said"])[-1], "all passed"
 
 
 def rows():
-    """Every row of the table, (a) to (d)."""
+    """Every row of the table, (a) to (e)."""
     yield from bit_rows()  # first: it needs the GPU's memory, which this process takes when it starts to compute
     for jit_compile in (False, True):
         for variables in VARIABLES:
@@ -126,23 +184,31 @@ def rows():
     for jit_compile in (False, True):
         yield from profile_rows(100, jit_compile)
     yield from kernel_rows()
+    yield from fit_rows()
 
 
 def main():
-    """Prints the table."""
+    """Prints the table, and writes it to a file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, help="a file that gets the table too")
+    output = parser.parse_args().output
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         sys.exit(
             "gpu_overhead.py needs a GPU, and TensorFlow sees none: `tf.config.list_physical_devices('GPU')` is empty."
         )
     card = tf.config.experimental.get_device_details(gpus[0])
-    print(
-        f"{time.strftime('%Y-%m-%d')}, {card.get('device_name')} (compute {card.get('compute_capability')}),", end=" "
+    head = (
+        f"{time.strftime('%Y-%m-%d')}, {card.get('device_name')} (compute {card.get('compute_capability')}), "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}, lrops {lrops.build_info}\n\n"
+        "| item | case | result | must reach |\n| --- | --- | --- | --- |"
     )
-    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, lrops {lrops.build_info}\n")
-    print("| item | case | result | must reach |\n| --- | --- | --- | --- |")
-    for row in rows():
-        print("|", " | ".join(row), "|", flush=True)
+    lines = (f"| {' | '.join(row)} |" for row in rows())
+    with output.open("w") if output else contextlib.nullcontext() as file:
+        for line in itertools.chain([head], lines):
+            print(line, flush=True)
+            if file:
+                print(line, file=file, flush=True)
 
 
 if __name__ == "__main__":

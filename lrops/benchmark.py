@@ -125,6 +125,7 @@ def gpu_events(step, count):
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     step()
+    tf.test.experimental.sync_devices()  # else the end of this call is counted too
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             for _ in range(count):

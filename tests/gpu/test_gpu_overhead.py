@@ -1,0 +1,68 @@
+"""What can be tried of benchmarks/gpu_overhead.py without a GPU, so that it runs at the first try where there is one."""
+
+import ctypes
+import importlib.util
+
+import pytest
+import toolchain
+from conftest import run_process, run_python
+
+SCRIPT = toolchain.ROOT / "benchmarks" / "gpu_overhead.py"
+
+
+@pytest.fixture(scope="module")
+def gpu_overhead():
+    specification = importlib.util.spec_from_file_location("gpu_overhead", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_its_kernels_assemble_and_the_large_one_is_large(gpu_overhead, tmp_path):
+    sizes = {}
+    for name, text in {"empty": gpu_overhead.EMPTY, "large": gpu_overhead.large()}.items():
+        (tmp_path / f"{name}.ptx").write_bytes(text)
+        done = run_process(toolchain.ptxas(), "--gpu-name=sm_90", "-o", tmp_path / name, tmp_path / f"{name}.ptx")
+        assert done.returncode == 0, done.stderr
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["large"] - sizes["empty"] > 200_000
+
+
+class FakeCuda:
+    """Takes the place of `Cuda`: a launch takes as many nanoseconds as its PTX has letters."""
+
+    def __call__(self, name, *arguments):
+        pass
+
+    def new(self, name, *arguments):
+        return ctypes.c_void_p(4096)
+
+    def kernel(self, ptx, name):
+        assert b".entry " + name in ptx
+        return len(ptx)
+
+    def nanoseconds(self, *kernels):
+        return sum(nanoseconds for nanoseconds, _ in kernels)
+
+
+def test_the_rows_of_the_kernels(gpu_overhead, monkeypatch):
+    monkeypatch.setattr(gpu_overhead, "Cuda", FakeCuda)
+    times = {"empty kernel": len(gpu_overhead.EMPTY), "scalar kernel": toolchain.PTX.stat().st_size}
+    expected = [
+        ("d", f"{name}{after}", f"{time} ns", "")
+        for name, time in times.items()
+        for after in ("", ", after a large one")
+    ]
+    assert list(gpu_overhead.kernel_rows()) == expected
+
+
+def test_it_says_that_pytest_is_missing(gpu_overhead, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ((_, _, said, _),) = gpu_overhead.bit_rows()
+    assert said == "not run: pytest is not installed, it comes with `lrops[test]`"
+
+
+def test_it_refuses_to_run_without_a_gpu(tmp_path):
+    done = run_python(SCRIPT, folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
+    assert done.returncode == 1
+    assert "gpu_overhead.py needs a GPU" in done.stderr
