@@ -89,12 +89,14 @@ def test_pre_releases(monkeypatch, tmp_path, built, carried, fitting, refused, c
 
 @pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so"])
 def test_a_missing_library(package, library):
+    fake_tensorflow(package, tf.__version__)  # refused before anything is loaded into it
     (package / FOLDER / library).unlink()
     said = refusal(package)
     assert f"without its library {package / FOLDER / library}" in said and WITHOUT_CACHE in said
 
 
 def test_no_libraries_at_all(package):
+    fake_tensorflow(package, tf.__version__)
     for folder in package.glob("_tf*"):
         shutil.rmtree(folder)
     assert "without its libraries" in refusal(package)
@@ -112,6 +114,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so", "_native*.so"])
 def test_a_damaged_library(package, library, damage):
+    fake_tensorflow(package, tf.__version__)
     (path,) = [*package.glob(library), *(package / FOLDER).glob(library)]
     change, reason = DAMAGES[damage]
     whole = path.read_bytes()
@@ -356,6 +359,7 @@ ordinary = pytest.mark.skipif(
 @ordinary
 @pytest.mark.parametrize("library", ["_lrops_ops.so", "_lrops_xla.so", "_native*.so"])
 def test_a_library_without_permission(package, library):
+    fake_tensorflow(package, tf.__version__)
     (path,) = [*package.glob(library), *(package / FOLDER).glob(library)]
     path.chmod(0)
     said = refusal(package, prefix=ORDINARY)
@@ -365,6 +369,7 @@ def test_a_library_without_permission(package, library):
 @ordinary
 @pytest.mark.parametrize("folder", [FOLDER, "."])
 def test_a_folder_without_permission(package, folder):
+    fake_tensorflow(package, tf.__version__)
     (package / folder).chmod(0o311 if folder == "." else 0)
     said = refusal(package, prefix=ORDINARY)
     (package / folder).chmod(0o755)

@@ -47,19 +47,8 @@ LROPS_HOST_DEVICE inline u64 MultiplyHigh(u64 a, u64 b) {
 #endif
 }
 
-// The index of the last of `count` ascending numbers that is not above x, and 0 where every one is; and a number by its
-// index. A table has at most kTable numbers.
+// A number of a table of at most kTable numbers, by its index.
 constexpr u64 kTable = 64;
-
-LROPS_HOST_DEVICE inline u64 LastNotAbove(const u64* ascending, u64 count, u64 x) {
-  u64 index = 0;
-  for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
-    const u64 next = index + stride;
-    index = next < count && ascending[next] <= x ? next : index;
-  }
-  return index;
-}
-
 LROPS_HOST_DEVICE inline u64 Take(const u64* table, u64 /*count*/, u64 index) { return table[index]; }
 
 // ---- A non-negative real number: significand * 2^-(64 + exponent), the top bit of the significand set. Its lowest bit
@@ -110,6 +99,20 @@ LROPS_HOST_DEVICE inline Real<U> Sum(Real<U> a, Real<U> b, U minus) {
   const U one = Constant(sum, 1);
   const U carry = Select(sum < large, one, Constant(sum, 0)) & (one + minus);
   return Normalized(ShiftRight(sum, carry) | (sum & carry) | ShiftLeft(carry, Constant(sum, 63)), exponent - carry);
+}
+
+// ---- The index of the last of `count` ascending numbers that is not above x, and 0 if every one is: by halves.
+
+template <class U>
+LROPS_HOST_DEVICE inline U LastNotAbove(const u64* ascending, u64 count, U x) {
+  U index = Constant(x, 0);
+  for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
+    if (stride >= count) continue;
+    const U next = index + Constant(x, stride);
+    const U number = Take(ascending, count, Min(next, Constant(x, count - 1)));
+    index = Select(next < Constant(x, count), Select(x < number, index, next), index);
+  }
+  return index;
 }
 
 // ---- A division by a number that is known beforehand, n / d with 0 <= n < d <= 2^62.

@@ -64,19 +64,6 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
 }
 
-// By halves, as on a CPU. To compare x with every number at once would be a reduction, and so a kernel more on a GPU.
-XlaU64 LastNotAbove(const u64* ascending, u64 count, XlaU64 x) {
-  XlaU64 index = Constant(x, 0);
-  for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
-    if (stride >= count) continue;
-    const XlaU64 next = index + Constant(x, stride);
-    const XlaU64 number = Take(ascending, count, Min(next, Constant(x, count - 1)));
-    const xla::XlaOp reached = xla::And(xla::Lt(next.op, Constant(x, count).op), xla::Ge(x.op, number.op));
-    index = Select(reached, next, index);
-  }
-  return index;
-}
-
 // The scalar itself, as the lesser of two: what XLA fuses into no consumer. On a CPU it would copy the evaluation into
 // every fusion that uses the rate, one or more for each variable of an optimizer: 10 times the instructions for AdamW,
 // and 1.5 times the time to compile. An OptimizationBarrier is taken away before XLA fuses. On a GPU, XLA weighs
