@@ -1,4 +1,4 @@
-"""What can be tried of benchmarks/gpu_overhead.py without a GPU, so that it runs at the first try where there is one."""
+"""What of benchmarks/gpu_overhead.py can be tried without a GPU: it must run at the first try where there is one."""
 
 import ctypes
 import importlib.util

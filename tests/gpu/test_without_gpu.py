@@ -1,11 +1,15 @@
 """The op library on a machine without a GPU: it carries the GPU kernel, and nothing needs a driver."""
 
+import importlib.metadata
+
 import keras
 import numpy as np
+import pyproject
 import pytest
 import tensorflow as tf
 import toolchain
 from conftest import Curve, run_python, schedule_of
+from packaging.requirements import Requirement
 
 from lrops import doctor
 
@@ -16,6 +20,22 @@ def test_the_library_registers_a_gpu_kernel():
     for devices in doctor.registered_kernels().values():
         assert {"CPU", "GPU"} <= devices
         assert "TPU" not in devices
+
+
+@pytest.mark.parametrize("extra", ["test", "xla-gpu"])
+def test_an_extra_can_be_installed_beside_tensorflows_cuda(extra):
+    """`tensorflow[and-cuda]` and the extra must agree on the version that is installed here."""
+    (distribution,) = set(importlib.metadata.packages_distributions()["tensorflow"])
+    of_cuda = {}
+    for requirement in map(Requirement, importlib.metadata.requires(distribution)):
+        if requirement.marker and "and-cuda" in str(requirement.marker):
+            of_cuda[requirement.name] = requirement.specifier
+    assert "nvidia-cuda-nvrtc-cu12" in of_cuda
+    shared = [requirement for requirement in map(Requirement, pyproject.EXTRAS[extra]) if requirement.name in of_cuda]
+    assert shared
+    for requirement in shared:
+        version = importlib.metadata.version(requirement.name)
+        assert version in requirement.specifier and version in of_cuda[requirement.name], requirement.name
 
 
 def test_there_is_none_where_tensorflow_is_built_for_rocm(tmp_path):
