@@ -189,7 +189,7 @@ def _before_cast(tensor):
 def _from_floating(step, uncertain):
     """A step of float32 or float64 as an int64 tensor; calls `uncertain` if it is a float32 that may be rounded."""
     step = unwrap_variable(step)
-    if isinstance(step, tf.Tensor | tf.Variable):
+    if not isinstance(step, np.ndarray | np.generic):
         step = tf.convert_to_tensor(step)
         if tf.is_symbolic_tensor(step):
             integer = _before_cast(step)

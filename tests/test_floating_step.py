@@ -90,6 +90,24 @@ def test_a_tutorial_plots_it():
     np.testing.assert_array_equal(rates, schedule.on_host(np.arange(40_000)))
 
 
+def test_it_maps_over_a_dataset_and_vectorizes():
+    schedule, steps = schedule_of(CURVE), tf.range(60, dtype=tf.float32)
+    assert [rate.numpy() for rate in tf.data.Dataset.from_tensor_slices(steps).map(schedule)] == EXPECTED.tolist()
+    assert tf.vectorized_map(schedule, steps).numpy().tolist() == EXPECTED.tolist()
+
+
+def test_a_number_on_the_host_is_what_callbacks_take():
+    rate = schedule_of(CURVE).on_host(3)
+    assert isinstance(rate, np.float32) and rate == EXPECTED[3]
+    assert isinstance(schedule_of(CURVE, "float64").on_host(np.int64(3)), np.float64)
+    assert isinstance(lrops.WarmupCosineDecay(tf.Variable(0.1), 4, 8).on_host(3), np.float32)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    rows = np.ones((2, 1), "float32")
+    model.fit(rows, rows, verbose=0, callbacks=[keras.callbacks.LearningRateScheduler(schedule_of(CURVE).on_host)])
+    assert model.optimizer.learning_rate == EXPECTED[0]
+
+
 def cast(step):
     return tf.cast(step, tf.float32)
 
@@ -325,6 +343,9 @@ def step():
 
 for _ in range(12):
     step()
+with strategy.scope():
+    count = tf.Variable(5.0, dtype=tf.float64)
+assert schedule(count) == tf.function(lambda: schedule(count))() == schedule.on_host(5)
 expected = float(schedule.on_host(range(12)).sum(dtype="float64"))
 assert abs(-weight.numpy() - expected) < 1e-6 * expected, (weight.numpy(), expected)
 print("followed")
