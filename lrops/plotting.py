@@ -122,8 +122,8 @@ def _config(schedule):
 
 def _curve(schedule):
     """The rates at steps, as a function."""
-    # Not by its config: a subclass may have changed them.
-    return functools.partial(rates, schedule) if isinstance(schedule, Mapping) else schedule.on_host
+    # A subclass may give other rates than its config says.
+    return getattr(schedule, "on_host", functools.partial(rates, _config(schedule)))
 
 
 def _differences(configs):
