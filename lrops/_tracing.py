@@ -7,6 +7,7 @@ since an evaluation can write the variable, another evaluation would give the sa
 to be safe discards the cached results; the worst case is the graph that there would be without this file.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -54,14 +55,11 @@ def evaluated_once(evaluate, variable, key):
     Args:
         evaluate: Adds operations to the graph and returns a tensor, which depends on the variable's value and on
             nothing else that can change.
-        variable: A `tf.Variable`; or a tensor, whose evaluations are not merged.
+        variable: A `tf.Variable`, or a tensor that was just read from one; of any other tensor nothing is merged.
         key: What is evaluated, hashable: calls with equal keys ask for the same number.
     """
     graph = tf.compat.v1.get_default_graph()
-    try:
-        handle = variable.handle  # of this replica, under a distribution strategy
-    except (AttributeError, ValueError):  # a tensor; a variable of several replicas, read outside of them
-        handle = None
+    handle = _handle(variable, graph)
     # A graph for a session has no order of its own. Under the user's `tf.control_dependencies` an operation may run
     # after something that is made already, such as a write by Python. What is made inside a control flow context may
     # not be used outside; XLA's is the only context that has neither branch nor loop.
@@ -79,6 +77,25 @@ def evaluated_once(evaluate, variable, key):
         result = evaluate()
         evaluations.put(result, variable.dtype, handle, context, key)
     return result
+
+
+def _handle(variable, graph):
+    """The handle of a variable, or of the one that a tensor was read from if nothing can have written it since."""
+    try:
+        return variable.handle  # of this replica, under a distribution strategy
+    except (AttributeError, ValueError):  # a tensor; a variable of several replicas, read outside of them
+        read = None if isinstance(variable, tf.Variable) else getattr(variable, "op", None)
+    if (
+        read is None
+        or read.type != "ReadVariableOp"
+        or read.graph is not graph
+        or read.control_inputs
+        or read._get_control_flow_context() is not graph._get_control_flow_context()
+    ):
+        return None
+    since = itertools.takewhile(lambda operation: operation is not read, reversed(graph.get_operations()))
+    written = any(_may_write(one) and not _writes_another_dtype(one, variable.dtype) for one in since)
+    return None if written else read.inputs[0]
 
 
 def _may_write(operation):

@@ -221,7 +221,7 @@ OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "RMSprop", "SGD")
 
 def evaluations(function):
     """The nodes of our op in a function that was called, with all the functions that it calls."""
-    (concrete,) = function._list_all_concrete_functions()
+    *_, concrete = function._list_all_concrete_functions()  # a first one may have made variables
     graph = concrete.graph.as_graph_def()
     nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
     return sum(node.op.startswith("Lrops>") for node in nodes)
@@ -285,6 +285,47 @@ def test_fit_moves_a_weight_by_the_rates(wrapper, arguments):
     model.fit(rows, rows, batch_size=1, epochs=2, verbose=0)
     assert int(model.optimizer.iterations) == 20
     np.testing.assert_allclose(model.get_weights()[0], EXPECTED[:20].sum(dtype=np.float64), rtol=1e-5)
+
+
+def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once():
+    schedule, weights = schedule_of(CURVE), [tf.Variable(0.0) for _ in range(5)]
+    optimizer = Decoupled(schedule)
+
+    @tf.function
+    def step():
+        for _ in range(2):
+            optimizer.apply_gradients([(tf.constant(-1.0), weight) for weight in weights])
+
+    for _ in range(6):
+        step()
+    assert evaluations(step) == 2  # the count was raised in between
+    for weight in weights:
+        np.testing.assert_allclose(weight.numpy(), EXPECTED[:12].sum(dtype=np.float64), rtol=1e-5)
+
+
+WRITERS = {
+    "assign_add": lambda variable: variable.assign_add(1),
+    "nested": lambda variable: tf.function(lambda: variable.assign_add(1))(),
+    "branch": lambda variable: tf.cond(tf.constant(True), lambda: variable.assign_add(1), variable.read_value),
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_between_a_cast_and_its_evaluation_is_seen(writer, jit_compile):
+    variable, schedule = tf.Variable(3, dtype=tf.int64), schedule_of(CURVE)
+
+    @tf.function(jit_compile=jit_compile)
+    def function():
+        early = cast(variable)
+        first = schedule(cast(variable))
+        WRITERS[writer](variable)
+        late = cast(variable)
+        return first, schedule(late), schedule(early), schedule(late), schedule(variable), schedule(cast(variable))
+
+    for count in (3, 4):
+        rates = EXPECTED[[count, count + 1, count, count + 1, count + 1, count + 1]]
+        np.testing.assert_array_equal(function(), rates)
 
 
 @pytest.mark.filterwarnings("ignore:WarmupCosineDecay was given the step as a float32")  # by the last line
