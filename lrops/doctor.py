@@ -326,7 +326,8 @@ def examine():
     # The child must import what this process imports, however it was started. Python puts the working directory in
     # front of the path, and must not where it is not there in this process (3.11 and newer). TensorFlow takes names of
     # files in UTF-8 only, whatever the terminal's encoding is.
-    path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
+    folders = os.pathsep.join(folder for folder in sys.path if isinstance(folder, str))  # Python skips the others too
+    path = {"PYTHONPATH": folders, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
     # Beside a training, it must not take what is left of the GPU's memory.
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     environment = quiet | os.environ | path | {_STARTED: "1"}

@@ -1,10 +1,13 @@
 """Keras 3, tf_keras, and tf.keras set to either, each in its own process, as a user starts it."""
 
+import pickle
 import re
 import sys
 
 import pytest
 from conftest import run_python
+
+import lrops
 
 TRAIN = """
 schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
@@ -110,6 +113,25 @@ for restored in (schedule, pickle.loads(saved), copy.copy(schedule), copy.deepco
     assert abs(float(weight.numpy()) - (1 - 0.01 * 3 / 8)) < 1e-6, weight
 print("trained")
 """
+
+
+def test_a_schedule_that_comes_to_a_worker(tmp_path):
+    """As loky, Spark and Ray send it: to a process that imports nothing but what it unpickles, and then its Keras."""
+    (tmp_path / "schedule").write_bytes(pickle.dumps(lrops.WarmupCosineDecay(0.01, 8, 40)))
+    script = (
+        "import pickle\n"
+        "schedule = pickle.load(open('schedule', 'rb'))\n"
+        "import tensorflow as tf, tf_keras\n"
+        "optimizer, weight = tf_keras.optimizers.AdamW(schedule), tf.Variable(1.0)\n"
+        "optimizer.build([weight])\n"
+        "for _ in range(2):\n"
+        "    optimizer.apply_gradients([(tf.constant(1.0), weight)])\n"
+        "print(weight.numpy() < 1)\n"
+    )
+    result = run_python("-c", script, folder=tmp_path)
+    assert result.stdout == "True\n", result.stderr
+
+
 # That the import is not noticed, as where another tool has put its own list in the place of sys.meta_path.
 UNNOTICED = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'lrops' not in type(finder).__module__]"
 

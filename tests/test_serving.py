@@ -1,0 +1,103 @@
+"""What docs/clusters.md says of serving, converting and other tools: each line that can be tried here."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import run_python
+
+import lrops
+
+NAME = "Lrops>WarmupCosineDecay"
+
+
+class Rate(tf.Module):
+    """A program for a SavedModel: a function of the step."""
+
+    def __init__(self, function):
+        super().__init__()
+        signature = [tf.TensorSpec([], tf.int64, name="step")]
+        self.rate = tf.function(lambda step: {"rate": function(step)}, input_signature=signature)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A SavedModel that holds the op."""
+    module = Rate(lrops.WarmupCosineDecay(1e-3, 10, 100))
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.rate})
+    assert NAME.encode() in (tmp_path / "saved/saved_model.pb").read_bytes()
+    return tmp_path / "saved"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_model_holds_no_op(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100)), "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    model.export(tmp_path / "exported", verbose=False)
+    assert b"Lrops" not in (tmp_path / "exported/saved_model.pb").read_bytes()
+
+
+def test_saved_model_cli(saved):
+    run = f"run --dir {saved} --tag_set serve --signature_def serving_default --input_exprs step=5".split()
+    result = run_python("-m", "tensorflow.python.tools.saved_model_cli", *run, folder=saved)
+    assert result.returncode == 1 and f"Op type not registered '{NAME}'" in result.stderr, result
+    script = "import lrops; from tensorflow.python.tools import saved_model_cli; saved_model_cli.main()"
+    result = run_python("-c", script, *run, folder=saved)
+    assert result.returncode == 0 and "0.0005" in result.stdout, result
+
+
+def test_a_process_that_loads_the_op_library_by_its_path(saved):
+    script = f"""
+import ctypes, os, sys
+import tensorflow as tf  # for its C API
+framework = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2"))
+cc = ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2"))
+framework.TF_NewStatus.restype = ctypes.c_void_p
+status = ctypes.c_void_p(framework.TF_NewStatus())
+cc.TF_LoadLibrary.restype = ctypes.c_void_p
+assert cc.TF_LoadLibrary({lrops.op_library_path()!r}.encode(), status)
+assert framework.TF_GetCode(status) == 0 and "lrops" not in sys.modules
+print(tf.saved_model.load({str(saved)!r}).signatures["serving_default"](tf.constant(5, tf.int64))["rate"].numpy())
+"""
+    result = run_python("-c", script, folder=saved)
+    assert result.stdout == "0.0005\n", result.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tflite_takes_a_table(saved):
+    with pytest.raises(Exception, match=f"'tf.{NAME}' op is neither a custom op nor a flex op"):
+        tf.lite.TFLiteConverter.from_saved_model(str(saved)).convert()
+    schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
+    table = schedule.on_host(np.arange(101))
+    module = Rate(lambda step: tf.gather(tf.constant(table), tf.minimum(step, 100)))
+    function = module.rate.get_concrete_function()
+    model = tf.lite.TFLiteConverter.from_concrete_functions([function], module).convert()
+    interpreter = tf.lite.Interpreter(model_content=model)
+    interpreter.allocate_tensors()
+    for step in (0, 5, 50, 100, 10**12):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.int64(step))
+        interpreter.invoke()
+        assert interpreter.get_tensor(interpreter.get_output_details()[0]["index"]) == schedule.on_host(step)
+
+
+def test_dtensor_takes_the_rate_and_not_the_op(tmp_path):
+    script = """
+import tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import lrops
+from tensorflow.experimental import dtensor
+schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
+mesh = dtensor.create_mesh([("x", 2)], devices=["CPU:0", "CPU:1"])
+layout = dtensor.Layout.replicated(mesh, rank=0)
+step = dtensor.copy_to_mesh(tf.constant(5, tf.int64), layout)
+try:
+    print(tf.function(schedule)(step))
+except tf.errors.UnknownError as error:
+    print(error)
+print(dtensor.fetch_layout(dtensor.copy_to_mesh(schedule(tf.constant(5)), layout)) == layout)
+"""
+    result = run_python("-c", script, folder=tmp_path)
+    assert f"'tf.{NAME}' op does not implement layout propagation" in result.stdout, result
+    assert result.stdout.endswith("True\n"), result
