@@ -19,7 +19,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
 PIP = $(BIN)/python -m pip install --quiet
 # pytest runs in $(VENV), so that `import lrops` finds what is installed there and not the folder of that name here.
-PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml'
+PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 3 -c '$(CURDIR)/pyproject.toml'
 
 demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
@@ -77,9 +77,9 @@ bench: $(LROPS) $(VENV)/test  ## what the schedule costs a step, against the oth
 
 # TensorFlow's CUDA build goes into an environment of its own: it would lie over tensorflow-cpu in $(VENV).
 gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: tests/gpu, the doctor, and build/gpu.md for RESULTS.md
+	cd build/gpu && bin/python '$(CURDIR)/benchmarks/gpu_overhead.py' --output '$(CURDIR)/build/gpu.md'
 	cd build/gpu && bin/python -m lrops doctor
 	cd build/gpu && bin/python -m pytest -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests/gpu'
-	cd build/gpu && bin/python '$(CURDIR)/benchmarks/gpu_overhead.py' --output '$(CURDIR)/build/gpu.md'
 
 ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/warmup_cosine.ptx, which is committed
 	$(BIN)/python tools/ptx.py
@@ -115,7 +115,7 @@ clean:
 	rm -rf $(VENV) .lint build dist demo *.egg-info lrops/_tf* lrops/*.so
 
 # ---- The environments. What has been said to pip is done again when pyproject.toml or a source has changed.
-SOURCES = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*.* cc/*/* lrops/*.py*)
+SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
 $(VENV)/installed: $(VENV)/build $(SOURCES)
 	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
 	PATH=$(BIN):"$$PATH" $(PIP) --no-build-isolation '.[cpu]'

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "cmake"))
 from pyproject import EXTRAS, MINORS, VERSION  # noqa: E402
 
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
+LEFT_BY_A_BUILD = {".git", ".lint", ".venv", "build", "demo", "dist", "lrops.egg-info", "COMMIT", "PKG-INFO"}
 BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 
 
@@ -68,7 +69,13 @@ class Sdist(sdist):
 
     def make_release_tree(self, base_dir, files):  # noqa: D102
         tracked = git("ls-files", "-z")
-        super().make_release_tree(base_dir, tracked.strip("\0").split("\0") if tracked else files)
+        if tracked is None:  # an unpacked sdist, or git cannot be asked: all but what a build leaves here
+            paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+            kept = (
+                path for path in paths if path.parts[0] not in LEFT_BY_A_BUILD and path.suffix not in (".so", ".pyc")
+            )
+            tracked = "\0".join(map(str, kept))
+        super().make_release_tree(base_dir, tracked.strip("\0").split("\0"))
         Path(base_dir, "COMMIT").write_text(commit() + "\n")
 
 

@@ -154,7 +154,7 @@ def fit_rows():
 
 def bit_rows():
     """Item (a): the tests that compare the GPU's bits with the CPU's, in a process of their own."""
-    case, root = "`pytest -m gpu tests`", Path(__file__).parents[1]
+    case, root = "`pytest -m gpu tests/gpu`", Path(__file__).parents[1]
     if importlib.util.find_spec("pytest") is None:
         yield "a", case, "not run: pytest is not installed, it comes with `lrops[test]`", "all passed"
         return
@@ -167,7 +167,7 @@ def bit_rows():
         "gpu",
         "-c",
         str(root / "pyproject.toml"),
-        str(root / "tests"),
+        str(root / "tests" / "gpu"),
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

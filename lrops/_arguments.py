@@ -47,7 +47,9 @@ def _cure(kind, value):
             fits = float(value).is_integer()
         except ValueError:
             fits = False
-    elif shape is not None and not isinstance(value, np.generic):
+    elif isinstance(value, np.generic) or getattr(shape, "rank", 0) is None:  # or of unknown rank
+        fits = isinstance(value, np.generic) and _is(numbers.Real, value) and math.isfinite(value)
+    elif shape is not None:
         fits, around = all(size == 1 for size in shape), "its element" if len(shape) else "it"
     else:
         fits = _is(numbers.Real, value) and math.isfinite(value)
@@ -58,7 +60,7 @@ def _peak(name, value):
     """A number, or the variable that holds it as it was given. The variable's number must be good now."""
     if not callable(getattr(value, "assign", None)):
         return _real(name, value)
-    if tuple(value.shape) or "float" not in dtype_name(value):
+    if tf.TensorShape(value.shape).rank != 0 or "float" not in dtype_name(value):
         raise TypeError(f"{name}, as a variable, must be a floating scalar. Received: {name}={value!r}")
     return value
 
@@ -145,10 +147,19 @@ def unwrap_variable(value: Any) -> Any:
     return inner
 
 
+def _as_array(step, cure):
+    try:
+        return np.asarray(step)
+    except (NotImplementedError, TypeError, ValueError) as error:  # a symbolic tensor; lists of different lengths
+        raise TypeError(
+            f"step must be a number or an array whose values can be seen; {cure}. Received: {step!r}"
+        ) from error
+
+
 def _counter(step):
     """`step` if its dtype can count; a Python number, or a list of them, as an array."""
     if getattr(step, "dtype", None) is None:
-        array = np.asarray(step)
+        array = _as_array(step, "of several tensors pass one, tf.stack(...)")
         wide = array.dtype == np.uint64 and array.max() >= 2**63
         if wide or array.dtype == object and all(type(value) is int for value in array.flat):
             raise ValueError(f"step must fit in int64. Received: step={step}")
@@ -197,9 +208,10 @@ def _from_floating(step, uncertain):
                 return tf.cast(integer, tf.int64)
         elif "CPU" in step.device:  # nothing is waited for
             step = step.numpy()
-    if dtype_name(step) == "float32":
+    seen = not isinstance(step, tf.Tensor)
+    if dtype_name(step) == "float32" and not (seen and np.all(np.abs(step) < 2**24)):
         uncertain()
-    if not isinstance(step, tf.Tensor):
+    if seen:
         return tf.constant(_whole(np.asarray(step)))
     # Not every device casts what int64 does not hold to the same number.
     last = float(np.nextafter(step.dtype.as_numpy_dtype(2.0**63), step.dtype.as_numpy_dtype(0)))
@@ -239,5 +251,5 @@ def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
 
 def as_step_on_host(step: Any) -> npt.NDArray[np.int64]:
     """`as_step`, as a NumPy array."""
-    array = np.asarray(_counter(step))
+    array = _as_array(_counter(step), "in a graph call the schedule itself")
     return _whole(array) if array.dtype.name in _FLOATS else array.astype(np.int64)

@@ -39,13 +39,14 @@ def add_keras_bases(cls, path, saved=()):
     """
     _ADAPTED[cls] = (path, saved)
     needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
-    for _, base, register, custom_objects in in_each_keras(*needed):
+    for name, base, register, custom_objects in in_each_keras(*needed):
         with _LOCK:  # two threads may each have imported a Keras
             if issubclass(cls, base):
                 continue
             for named in saved:
                 register("lrops")(named)
-                custom_objects()[named.__name__] = named  # what reads an .h5 file of tf_keras looks for the bare name
+                if name == "tf_keras":  # whose .h5 files have the bare name; a class of the user's keeps it
+                    custom_objects().setdefault(named.__name__, named)
             cls.__bases__ += (base,)
 
 

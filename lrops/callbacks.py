@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import warnings
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,11 +13,9 @@ import tensorflow as tf
 from lrops._arguments import as_count, as_path, unwrap_variable
 from lrops._keras import add_keras_bases, in_each_keras
 from lrops.ops import value_on_host
-from lrops.schedules import is_evaluated_by_lrops, schedules_traced_into
+from lrops.schedules import Schedule, is_evaluated_by_lrops, schedules_traced_into
 
 _KEY = "learning_rate"
-# The rates that each training function was traced with, as far as a logger has seen them.
-_TRACED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 # So many batches in a row may be without an update while a LossScaleOptimizer lowers its scale.
 _SCALING = 30
 
@@ -34,7 +31,7 @@ class LearningRateLogger(_Callback):
     """Logs the learning rate that each batch was trained with; Keras itself shows that of the next step.
 
     The rate goes into `logs` as "learning_rate": the progress bar shows it for each batch, and `History` holds that of
-    each epoch's last batch. What reads `logs` too, as `CSVLogger`, must stand after it in the list of callbacks.
+    each epoch's last batch. What reads `logs` too, such as `CSVLogger`, must come after it in the list of callbacks.
 
     >>> import keras, lrops, numpy as np
     >>> model = keras.Sequential([keras.layers.Dense(1)])
@@ -128,6 +125,11 @@ class LearningRateLogger(_Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
+        if not tf.executing_eagerly():
+            raise RuntimeError(
+                "LearningRateLogger reads the optimizer's step between batches, which needs eager execution: remove "
+                "tf.compat.v1.disable_eager_execution() or disable_v2_behavior(), or log without it."
+            )
         if self._files is not None:  # the last run was interrupted
             self._write_what_was_taken()
         self._close()
@@ -162,7 +164,7 @@ class LearningRateLogger(_Callback):
             if self._files is None:
                 self._files = self._open(self._rates[0].first + batch)
         for rate in self._rates:
-            rate.read()
+            rate.read(rate.first + batch)
         self._next = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -275,7 +277,7 @@ class LearningRateLogger(_Callback):
             warnings.warn(
                 f"LearningRateLogger counts one update a batch, and the optimizer counted {counted} in {batches} "
                 f"batches from step {rate.first}: the rates of this epoch were logged for the steps that it counted. "
-                "It counts on from the optimizer's step. (Said once.)",
+                "The logger goes on from the optimizer's count. (Said once.)",
                 UserWarning,
                 stacklevel=3,
             )
@@ -314,7 +316,13 @@ def _add_keras_bases():
 
 def _check_traced(train_function, rates):
     """Refuses a schedule that was set after the one that `train_function` has compiled in."""
-    seen = _TRACED.setdefault(train_function, [rate.source for rate in rates])
+    # What the function was traced with, as far as a logger has seen it. Kept on the function: a schedule may refer to
+    # the model, and a table would keep both alive.
+    seen = getattr(train_function, "_lrops_sources", None)
+    if seen is None:
+        seen = [rate.source for rate in rates]
+        with contextlib.suppress(AttributeError):
+            train_function._lrops_sources = seen
     traced = schedules_traced_into(train_function)
     for number, rate in enumerate(rates):
         source, before = rate.source, seen[number] if number < len(seen) else rate.source
@@ -331,10 +339,20 @@ def _check_traced(train_function, rates):
         )
 
 
+def _peak_variable(schedule):
+    peak = getattr(schedule, "initial_learning_rate", None)
+    return peak if hasattr(peak, "assign") else None
+
+
 def _alike(one, other):
     """Whether two schedules are known to be the same."""
     try:
-        return one is other or type(one) is type(other) and bool(one.get_config() == other.get_config())
+        return one is other or (
+            type(one) is type(other)
+            and bool(one.get_config() == other.get_config())
+            # A config has the number that a variable holds now; another variable will hold others.
+            and _peak_variable(one) is _peak_variable(other)
+        )
     except (AttributeError, NotImplementedError, TypeError, ValueError):  # no config, or one that == cannot compare
         return False
 
@@ -395,8 +413,10 @@ class _Rate:
             )
         bases = tuple(base for _, base in in_each_keras("optimizers.schedules.LearningRateSchedule"))
         self.is_schedule = isinstance(self.source, bases)
-        # A legacy optimizer casts the step that it gives a schedule, and can divide what comes out.
-        self._step_dtype = tf.float32 if hasattr(optimizer, "_initial_decay") else tf.int64
+        # A legacy optimizer casts the step that it gives a schedule, and can divide what comes out. A subclass of ours
+        # looks through that cast in a graph.
+        cast = hasattr(optimizer, "_initial_decay") and not isinstance(self.source, Schedule)
+        self._step_dtype = tf.float32 if cast else tf.int64
         self._decay = float(getattr(optimizer, "_initial_decay", 0.0))
 
     def begin(self, batch):
@@ -434,12 +454,22 @@ class _Rate:
         """Whether the optimizer is under a LossScaleOptimizer that has lowered its scale since the epoch began."""
         return self._scale is not None and self._loss_scale() < self._scale
 
-    def read(self):
-        """Fetches from the device what `__call__` then takes as it is."""
+    def read(self, step):
+        """Before an execution that begins at `step`: fetches what a callback may change before `__call__` is asked."""
+        self._evaluated = {}
         if not self.is_schedule:
             self._constant = np.asarray(_value(self._optimizer.learning_rate))
         elif is_evaluated_by_lrops(self.source):
             self._peak = value_on_host(self.source.initial_learning_rate)
+        else:
+            self._evaluate(step)
+
+    def _evaluate(self, step):
+        """The rate of a schedule that is not evaluated by lrops. It may read a variable: each step is asked once."""
+        if step not in self._evaluated:
+            with tf.device("CPU:0"):
+                self._evaluated[step] = np.asarray(_value(self.source(tf.constant(step, self._step_dtype))))[()]
+        return self._evaluated[step]
 
     def __call__(self, step):
         """The rate at `step`, an int, as a NumPy scalar."""
@@ -448,8 +478,7 @@ class _Rate:
         elif is_evaluated_by_lrops(self.source):
             rate = self.source._on_host(step, self._peak)
         else:
-            with tf.device("CPU:0"):
-                rate = np.asarray(_value(self.source(tf.constant(step, self._step_dtype))))[()]
+            rate = self._evaluate(step)
         return rate / np.float32(1 + self._decay * step) if self._decay else rate
 
 

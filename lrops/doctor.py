@@ -99,12 +99,10 @@ def check_kernels():
     """The devices that each op has a kernel for."""
     import tensorflow as tf
 
-    from lrops import _native
-
     tf.constant(0)  # brings up the devices, and XLA's kernels with them
     kernels = registered_kernels()
     needed = {"CPU", "XLA_CPU_JIT"}
-    if _native.build_info["cuda"] != "none" and not tf.test.is_built_with_rocm():
+    if not tf.test.is_built_with_rocm():
         needed.add("GPU")
     if tf.config.list_physical_devices("GPU") and tf.test.is_built_with_gpu_support():  # XLA knows no other GPU
         needed.add("XLA_GPU_JIT")
@@ -202,10 +200,6 @@ def check_gpu():
             cause = "it is built without CUDA: for a GPU, install `tensorflow[and-cuda]` in its place"
         raise Note(f"TensorFlow sees none; {cause}.")
     cuda = _native.build_info["cuda"]
-    if cuda == "none":
-        raise RuntimeError(
-            "this lrops is built without its CUDA kernel: run `pip install --force-reinstall --no-deps lrops`."
-        )
     least = int(re.search(r"compute_(\d+)", cuda)[1])  # as tools/ptx.py writes it
     cards = []
     for gpu in gpus:

@@ -76,7 +76,21 @@ def schedules_traced_into(function: Any) -> set[Any] | None:
         functions += inspect.getclosurevars(function).nonlocals.values()
     listed = [one._list_all_concrete_functions for one in functions if hasattr(one, "_list_all_concrete_functions")]
     graphs = [concrete.graph for concretes in listed for concrete in concretes()]
-    return set().union(*(getattr(graph, "_lrops_schedules", ()) for graph in graphs)) if graphs else None
+    return _schedules_in(graphs, set()) if graphs else None
+
+
+def _schedules_in(graphs, seen):
+    """The schedules that were evaluated in these graphs and in the functions that they call."""
+    found = set()
+    for graph in graphs:
+        if id(graph) not in seen:
+            seen.add(id(graph))
+            found |= getattr(graph, "_lrops_schedules", set())
+            called = (
+                function.graph for function in getattr(graph, "_functions", {}).values() if hasattr(function, "graph")
+            )
+            found |= _schedules_in(called, seen)
+    return found
 
 
 class Schedule(_Base, _hyperparameters.Hyperparameters):
@@ -109,8 +123,9 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
 
     def _float32_count(self):
         """Warns if the rate still changes beyond the last step to which a float32 counts one by one."""
-        rates = self._host(np.array([2**24, 2**63 - 1]), **self._evaluated | {"dtype": "float64"})
-        if rates[0] != rates[1]:
+        begin = max(2**24, self.start_step)
+        steps = [2**24, *(begin + 2**power for power in range(62))]
+        if len(np.unique(self._host(np.array(steps), **self._evaluated | {"dtype": "float64"}))) > 1:
             _warn_of_rounding(type(self).__name__)
 
     def _note_graph(self):
@@ -125,7 +140,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         if name in self.__dict__.get("_arguments", ()):
             raise AttributeError(
                 f"{name} cannot be assigned, since what has been traced keeps the old one: make a new "
-                f"{type(self).__name__} and compile anew; for a peak that changes while training, give "
+                f"{type(self).__name__} and compile again; for a peak that changes while training, give "
                 f"initial_learning_rate a tf.Variable and assign to that. Received: {name}={value!r}"
             )
         super().__setattr__(name, value)
@@ -189,6 +204,11 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         step = as_step_on_host(step)
         if not is_evaluated_by_lrops(self):  # a subclass, whose `__call__` says what its rate is
             with tf.init_scope(), tf.device("CPU:0"):
+                if not tf.executing_eagerly():
+                    raise RuntimeError(
+                        f"the __call__ of {type(self).__name__} cannot be evaluated without eager execution, in a "
+                        "graph for a session: call the schedule there instead of on_host."
+                    )
                 return np.asarray(self(step))[()]
         rate = self._host(step, **self._evaluated)
         return (ops.scaled_on_host(rate, peak, self.dtype) if self._tunable else rate)[()]
@@ -200,7 +220,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
 
         Args:
-            path: A file to write, as "rate.png".
+            path: A file to write, such as "rate.png".
             ax: matplotlib axes to draw on. Without them, a new figure.
             log: The rate on a logarithmic axis.
 
@@ -216,15 +236,15 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number.
 
-        Warns where the variable has come to hold what no schedule can be made from, as 0.
+        Warns if the variable holds an invalid peak, such as 0.
         """
         try:
             curve = self._checked_curve()
         except ValueError as error:
             curve = self._curve()
             warnings.warn(
-                f"the variable of initial_learning_rate now holds {curve['initial_learning_rate']}: a model that is "
-                f"saved so loads with compile=False only. Assign another number first: {error}",
+                f"the variable of initial_learning_rate holds {curve['initial_learning_rate']}: a model saved with it "
+                f"can be loaded with compile=False only. Assign another number first: {error}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -267,7 +287,7 @@ class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
     pure function of the step: resuming a run or adding replicas changes nothing. One step is one
     `optimizer.apply`, whatever the number of replicas.
 
-    In a Keras 3 or tf_keras optimizer it stands wherever a schedule may stand:
+    In a Keras 3 or tf_keras optimizer it goes wherever a schedule goes:
 
     >>> import keras
     >>> import lrops
@@ -293,7 +313,7 @@ class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
         name: Of the op in the graph.
 
     Raises:
-        TypeError: an argument is of the wrong type, as 1000.0 or True for a number of steps.
+        TypeError: an argument is of the wrong type, such as 1000.0 or True for a number of steps.
         ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
     """
 
@@ -306,7 +326,7 @@ class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
-    """Linear warmup, then cycles of cosine decay, each starting anew at a peak: SGDR, one op for each evaluation.
+    """Linear warmup, then cycles of cosine decay, each starting again at a peak: SGDR, one op for each evaluation.
 
     Keras' `CosineDecayRestarts` behind a warmup (Loshchilov and Hutter, 2017), with restarts at exact steps. With
     p = initial_learning_rate, W = warmup_steps and s = step - start_step, clamped to at least 0:
@@ -340,7 +360,7 @@ class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
         name: Of the op in the graph.
 
     Raises:
-        TypeError: an argument is of the wrong type, as 1000.0 or True for a number of steps.
+        TypeError: an argument is of the wrong type, such as 1000.0 or True for a number of steps.
         ValueError: an argument breaks one of the rules above, or the last cycle does not end within 2**62 steps of
             start_step. The message names it, the rule and the value.
     """

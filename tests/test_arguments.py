@@ -179,3 +179,28 @@ def test_a_wrong_attribute_is_an_invalid_argument(wrong, message, jit_compile):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         op = lrops.load_ops().lrops_warmup_cosine_decay
         tf.function(lambda step: op(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))
+
+
+@CALLS
+def test_lists_of_different_lengths_are_no_step(call):
+    with pytest.raises(TypeError, match="step must be a number or an array"):
+        getattr(lrops.WarmupCosineDecay(**GOOD), call)([[1], [1, 2]])
+
+
+def test_symbolic_tensors_are_no_array():
+    schedule = lrops.WarmupCosineDecay(**GOOD)
+
+    @tf.function
+    def function(step):
+        with pytest.raises(TypeError, match=r"pass one, tf.stack\(...\)"):
+            schedule([step, step + 1])
+        with pytest.raises(TypeError, match="in a graph call the schedule itself"):
+            schedule.on_host(step)
+        return schedule(tf.stack([step, step + 1]))
+
+    assert function(tf.constant(5)).shape == 2
+
+
+def test_a_peak_of_unknown_rank_is_refused():
+    with pytest.raises(TypeError, match="must be a floating scalar"):
+        lrops.WarmupCosineDecay(**GOOD | {"initial_learning_rate": tf.Variable(1.0, shape=tf.TensorShape(None))})

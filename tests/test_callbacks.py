@@ -792,3 +792,56 @@ for rate, name in ((schedule, "schedule"), (0.25, "constant")):
 def test_tf_keras(code, tmp_path):
     result = run_python("-c", code, tmp_path / "rates.csv", folder=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_peak_in_another_variable_is_another_schedule():
+    """Both hold the same number now, but what is assigned to the new one has no effect."""
+    model = model_of(schedule())
+    fit(model, LearningRateLogger(), epochs=1)
+    for peak in (
+        tf.Variable(float(ARGUMENTS[0]), dtype=tf.float64),
+        tf.Variable(float(ARGUMENTS[0]), dtype=tf.float64),
+    ):
+        model.optimizer.learning_rate = lrops.WarmupCosineDecay(peak, *ARGUMENTS[1:])
+        with pytest.raises(RuntimeError, match="replaced after"):
+            fit(model, LearningRateLogger(), epochs=1)
+        model.make_train_function(force=True)
+        fit(model, LearningRateLogger(), epochs=1)
+
+
+def test_a_step_in_a_function_that_was_traced_before(recwarn):
+    class Nested(NoUpdate):
+        @tf.function
+        def one(self):
+            self.optimizer.apply([tf.constant(-1.0)], [self.layer.weight])
+
+        def train_step(self, data):
+            self.one()
+            return {"loss": 0.0}
+
+    model, optimizer = Nested(), keras.optimizers.SGD(schedule())
+    model(ROWS)
+    for epoch in range(2):  # the second training function calls what the first has traced
+        model.compile(optimizer, "mse", jit_compile=False)
+        history = fit(model, LearningRateLogger(), epochs=1)
+        assert history.history["learning_rate"] == [EXPECTED[10 * epoch + 9]]
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_batch_end"])
+def test_what_a_callback_assigns_after_a_batch_is_not_logged_for_it(hook, tmp_path):
+    class Half(lrops.WarmupCosineDecay):
+        def __call__(self, step):
+            return 0.5 * super().__call__(step)
+
+    class Lower(keras.callbacks.Callback):
+        pass
+
+    for make in (lrops.WarmupCosineDecay, Half):
+        peak, moves = tf.Variable(0.01), Moves()
+        setattr(Lower, hook, lambda self, at, logs=None, peak=peak: peak.assign(peak * 0.9))
+        model = model_of(make(peak, *ARGUMENTS[1:]))
+        path = tmp_path / make.__name__
+        history = fit(model, Lower(), LearningRateLogger(csv=path), moves)
+        np.testing.assert_allclose(moves.logged, moves.moved, rtol=1e-3)
+        np.testing.assert_allclose(lines(path)[1], moves.moved, rtol=1e-3)
+        assert history.history["learning_rate"] == [moves.logged[9], moves.logged[19]]

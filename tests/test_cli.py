@@ -250,7 +250,6 @@ def test_the_driver(monkeypatch):
         ((9, 0), "PTX 8.0 for compute_50 and newer, driver >= 525", None),
         ((5, 0), "PTX 8.0 for compute_50 and newer, driver >= 525", None),
         ((3, 7), "PTX 8.0 for compute_50 and newer, driver >= 525", r"Some card \(compute 3.7\) is older"),
-        ((9, 0), "none", "without its CUDA kernel"),
     ],
 )
 def test_whether_a_card_is_covered(monkeypatch, capability, cuda, said):

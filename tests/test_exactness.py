@@ -59,13 +59,14 @@ def distance(rate, true, dtype):
 @pytest.mark.parametrize("compute", ["native", "reference"])
 def test_correctly_rounded(compute, dtype):
     checked = 0
-    for name, curve in held_by(dtype).items():
+    # That the two agree on the others is in test_same_bits_at_random.
+    for name, curve in held_by(dtype, CURVES if compute == "native" else CORNERS).items():
         rates = getattr(curve, compute)(curve.steps(), **curve.arguments(dtype=dtype))
         for step, rate, true in zip(curve.steps(), rates, true_rates(curve), strict=True):
             ulp = distance(rate, true, dtype)
             assert ulp <= TOLERANCE_ULP[dtype], (name, curve, int(step), rate, ulp)
             checked += 1
-    assert checked > 50_000
+    assert checked > (50_000 if compute == "native" else 20_000)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

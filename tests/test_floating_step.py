@@ -186,12 +186,18 @@ def test_a_step_that_a_nested_function_is_given():
         assert tf.function(lambda step, function=function: function(cast(step)))(tf.constant(5)) == EXPECTED[5]
 
 
+def test_a_curve_that_only_begins_beyond_2_24_warns():
+    late = lrops.WarmupCosineDecay(1e-3, 1000, 10_000_000, alpha=0.0, start_step=20_000_000)
+    with pytest.warns(UserWarning, match="was given the step as a float32"):
+        late(np.float32(25_000_001))
+
+
 @pytest.mark.parametrize("curve", LONG)
 def test_a_float32_that_may_be_rounded_warns_once(curve):
     schedule = schedule_of(LONG[curve])
     with pytest.warns(UserWarning, match="float32.*2\\^24.*optimizer.iterations") as told:
         for call in (schedule, tf.function(schedule), schedule_of(LONG["decay"])):
-            call(tf.constant(5.0))
+            call(tf.constant(2.0**24))
     assert len(told) == 1
     assert told[0].filename == __file__
 
@@ -202,12 +208,13 @@ def test_a_float32_that_may_be_rounded_warns_once(curve):
         (LONG["decay"], np.float64(5)),
         (LONG["decay"], 5.0),
         (CURVE, np.float32(5)),
+        (LONG["decay"], np.float32(5)),
         (Curve(warmup_steps=8, total_steps=2**24), np.float32(5)),
         (Curve(warmup_steps=8, total_steps=2**30, alpha=1.0), np.float32(5)),
         (Curve(warmup_steps=8, total_steps=2**25, start_step=-(2**24)), np.float32(5)),
         (Restarts(first_decay_steps=1000, cycles=10, warmup_steps=8), np.float32(5)),
     ],
-    ids=["float64", "python", "short", "ends_at_2_24", "flat", "early", "restarts"],
+    ids=["float64", "python", "short", "small", "ends_at_2_24", "flat", "early", "restarts"],
 )
 def test_what_is_exact_does_not_warn(schedule, step, recwarn):
     schedule_of(schedule)(step)

@@ -253,3 +253,16 @@ def test_keras_on_another_backend(tmp_path):
     result = run_python("-c", script, folder=tmp_path, KERAS_BACKEND="jax")
     assert result.returncode == 1, result
     assert re.search("^TypeError: lrops runs on TensorFlow.*KERAS_BACKEND=tensorflow.* of jax$", result.stderr, re.M)
+
+
+@pytest.mark.parametrize("keras", ["keras", "tf_keras"])
+def test_a_class_of_the_users_keeps_its_name(tmp_path, keras):
+    script = f"""
+import {keras} as keras
+class Mine: pass
+keras.utils.get_custom_objects()["WarmupCosineDecay"] = Mine
+import lrops
+assert keras.utils.get_custom_objects()["WarmupCosineDecay"] is Mine
+"""
+    result = run_python("-c", script, folder=tmp_path)
+    assert result.returncode == 0, result.stderr

@@ -313,7 +313,7 @@ def test_a_number_that_no_schedule_can_be_made_from_warns_when_it_is_saved(value
     peak = tf.Variable(0.1)
     schedule = schedule_with(peak)
     peak.assign(value)
-    with pytest.warns(UserWarning, match=f"holds {value}: a model that is saved so loads with compile=False only"):
+    with pytest.warns(UserWarning, match=f"holds {value}: a model saved with it can be loaded with compile=False only"):
         config = schedule.get_config()
     with pytest.raises(ValueError, match="initial_learning_rate"):
         lrops.WarmupCosineDecay.from_config(config)

@@ -138,11 +138,11 @@ def run_refusal(interpreter, wheel, requirements, command, sentence):
 
 def write(path, table, refusals, commits):
     """docs/compatibility.md."""
-    columns = ["Python", "TensorFlow", "Keras", *CHECKS]
+    columns, system = ["Python", "TensorFlow", "Keras", *CHECKS], " ".join([platform.machine(), *platform.libc_ver()])
     lines = [
         "# Where the wheels were run",
         "",
-        f"Written by `make matrix` on {datetime.date.today()}, on {platform.platform()}. Each row is a new",
+        f"Written by `make matrix` on {datetime.date.today()}, on {system}. Each row is a new",
         "environment with the wheel, and that TensorFlow from PyPI. What is not in the table was not run.",
         f"The wheels are of commit {', '.join(sorted(commits))}.",
         "",

@@ -37,7 +37,9 @@ constexpr Result kUnsupportedPtxVersion = 222;
 constexpr int kJitErrorLogBuffer = 5;
 constexpr int kJitErrorLogBufferSizeBytes = 6;
 
-// What to do about an error of CUDA, by its number.
+constexpr char kOtherCure[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
+
+// What to do about an error of CUDA, by its number; the first row that fits.
 constexpr struct {
   Result first, last;
   const char* cure;
@@ -52,10 +54,12 @@ constexpr struct {
     {223, 223,
      "The environment forbids the driver to compile the kernel for this card: unset CUDA_DISABLE_PTX_JIT and "
      "CUDA_DISABLE_JIT"},
+    {701, 701, kOtherCure},
+    {703, 709, kOtherCure},
+    {711, 713, kOtherCure},
     {700, 719,
      "Most likely an earlier kernel of the model failed: CUDA reports a failed kernel at the next call, whichever that "
      "is. Run once with CUDA_LAUNCH_BLOCKING=1 to see which one it was. This process cannot use the GPU any more"}};
-constexpr char kOtherCure[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
 
 std::string DriverCure() {
   return std::string("It needs an NVIDIA driver of version ") + kLeastDriver +
@@ -147,9 +151,11 @@ class Kernels {
     const char* text = nullptr;
     driver.GetErrorName(result, &name);
     driver.GetErrorString(result, &text);
+    // Another thread's launch may be compiling, and writing here: take no more than the buffer.
+    const std::string log(log_, std::find(log_, log_ + sizeof log_, '\0'));
     std::string said = std::string(call) + " returned " + (name ? name : std::to_string(result)) +
-                       (text ? std::string(" (") + text + ")" : "") +
-                       (*log_ ? std::string("; the log says: ") + log_ : "") + ". " + Cure(result);
+                       (text ? std::string(" (") + text + ")" : "") + (log.empty() ? "" : "; the log says: " + log) +
+                       ". " + Cure(result);
     log_[0] = '\0';
     return said;
   }
