@@ -19,7 +19,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
 PIP = $(BIN)/python -m pip install --quiet
 # pytest runs in $(VENV), so that `import lrops` finds what is installed there and not the folder of that name here.
-PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 3 -c '$(CURDIR)/pyproject.toml'
+PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml'
 
 demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
