@@ -283,7 +283,7 @@ def mode(request):
     return (MODES | GPU_MODES)[request.param]
 
 
-# Folders and files that start processes or compile. `make test-fast` leaves them out, and every other test that does.
+# Folders and files that start processes or compile. `make test-fast` leaves them out, and what is marked slow.
 SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
 SLOW |= {"test_loader", "test_packaging", "test_sanitizers", "test_types"}
 

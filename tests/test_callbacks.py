@@ -147,6 +147,7 @@ def test_gradient_accumulation_logs_what_the_schedule_is_given(tmp_path):
     assert not np.any(moves.moved[::2])
 
 
+@pytest.mark.slow
 def test_mirrored_strategy(tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     for name, rate in {"schedule": schedule, "constant": lambda: 0.01, "scaled": schedule}.items():
@@ -408,6 +409,7 @@ def optimizers():
     return keras.optimizers.SGD(schedule(), name="sgd_a"), keras.optimizers.SGD(other, name="sgd_b")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer")
 @pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
 @pytest.mark.parametrize("scaled", [False, True])
@@ -555,6 +557,7 @@ def test_a_count_that_is_set_did_not_stand_still(known, first, hook, recwarn):
     assert not [one for one in recwarn if "LearningRateLogger" in str(one.message)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executed_at_once", [1, 4])
 @pytest.mark.parametrize("where", ["on_train_batch_begin", "on_train_batch_end", "before_it", "train_step"])
 def test_an_interrupted_run_goes_on_with_the_same_logger(where, executed_at_once, tmp_path):
@@ -604,6 +607,7 @@ def test_data_of_unknown_length(executed_at_once, steps_per_epoch, tmp_path, rec
 KERAS_OWN = keras.optimizers.schedules.CosineDecay(1e-3, 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
 @pytest.mark.parametrize("before", [lambda: schedule(hold_steps=5), lambda: 0.01, lambda: KERAS_OWN])
 def test_a_schedule_that_was_set_before_a_logger_came(before, arguments):
@@ -659,6 +663,7 @@ TF_KERAS_OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", TF_KERAS_OPTIMIZERS)
 @pytest.mark.parametrize("rate", TF_KERAS_RATES)
 def test_tf_keras_optimizers(rate, optimizer, tmp_path, recwarn):
@@ -705,6 +710,7 @@ def test_a_composite_of_legacy_optimizers(listed):
     np.testing.assert_allclose(history["learning_rate_SGD_1"], [TF_KERAS_COSINE(9), TF_KERAS_COSINE(19)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["new", "legacy"])
 @pytest.mark.parametrize("arguments", [{}, {"steps_per_execution": 5}, {"jit_compile": True}], ids=str)
 @pytest.mark.parametrize("before", [lambda: schedule(hold_steps=5), lambda: 0.01, lambda: TF_KERAS_COSINE])

@@ -69,7 +69,9 @@ def test_correctly_rounded(compute, dtype):
     assert checked > (50_000 if compute == "native" else 20_000)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(dtype, marks=[] if dtype == "float32" else pytest.mark.slow) for dtype in DTYPES]
+)
 @pytest.mark.parametrize("name", CORNERS)
 def test_same_bits_in_every_dtype(mode, name, dtype):
     curve = CORNERS[name]
@@ -79,6 +81,7 @@ def test_same_bits_in_every_dtype(mode, name, dtype):
     assert mode(curve, curve.steps(), dtype).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CURVES if name not in CORNERS])
 def test_same_bits_at_random(mode, name):
     curve = CURVES[name]
@@ -117,6 +120,7 @@ def test_the_rate_has_the_shape_of_the_step(mode, shape):
     assert (rates == np.float32(5e-4)).all()
 
 
+@pytest.mark.slow
 def test_no_int64_raises_or_gives_nan(mode):
     draw = np.random.default_rng(7)
     steps = draw.integers(-(2**63), 2**63 - 1, 10_000, endpoint=True)

@@ -234,6 +234,7 @@ def evaluations(function):
     return sum(node.op.startswith("Lrops>") for node in nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [None, False, True], ids=["eager", "graph", "xla"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_legacy_optimizer(name, jit_compile):
@@ -281,6 +282,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [{}, {"steps_per_execution": 4}, {"jit_compile": True}, {"run_eagerly": True}], ids=str
 )

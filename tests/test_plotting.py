@@ -32,6 +32,7 @@ def test_the_line_is_the_curve():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("name", CORNERS)
 def test_every_curve_can_be_drawn(name, log, tmp_path):

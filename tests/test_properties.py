@@ -190,6 +190,7 @@ any_curve = st.builds(Curve, **shared, total_steps=any_count, hold_steps=any_cou
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=3000)
 @given(any_curve, st.sampled_from(DTYPES), st.lists(int64s, min_size=1, max_size=2))
 def test_the_rules_take_what_is_good_and_nothing_else(curve, dtype, steps):

@@ -79,6 +79,7 @@ TF_KERAS_DATA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_epoch", [None, 3, 5, 7, 8, 12])
 @pytest.mark.parametrize("data", TF_KERAS_DATA)
 def test_tf_keras(data, steps_per_epoch):

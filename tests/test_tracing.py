@@ -237,6 +237,7 @@ def test_several_steps_in_one_function(jit_compile):
     np.testing.assert_allclose(weight.numpy(), -RATES[:24].astype(np.float64).sum(), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
 def test_gradient_accumulation(optimizer):
     """Four micro-batches an update, traced, against the same untraced: where nothing is merged."""
