@@ -81,7 +81,7 @@ gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: tests/gpu, the doc
 	cd build/gpu && bin/python -m lrops doctor
 	cd build/gpu && bin/python -m pytest -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests/gpu'
 
-ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/warmup_cosine.ptx, which is committed
+ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx, which is committed
 	$(BIN)/python tools/ptx.py
 
 wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml

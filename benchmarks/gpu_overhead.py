@@ -118,7 +118,7 @@ def large(instructions=16_000):
 
 def kernel_rows():
     """Item (d): the scalar kernel against an empty one. Its time depends on no value, so the curve may be all zeros."""
-    ptx = (Path(__file__).parents[1] / "cc" / "kernels" / "warmup_cosine.ptx").read_bytes()
+    ptx = (Path(__file__).parents[1] / "cc" / "kernels" / "learning_rate.ptx").read_bytes()
     curve, number_format = (int(size) for size in re.findall(rb"param_[01]\[(\d+)\]", ptx)[:2])
     cuda = Cuda()
     memory = cuda.new("cuMemAlloc_v2", ctypes.c_size_t(256))
@@ -130,7 +130,7 @@ def kernel_rows():
     between = (cuda.kernel(large(), b"large"), (ctypes.c_void_p * 1)(ctypes.addressof(target)))
     kernels = {
         "empty kernel": (cuda.kernel(EMPTY, b"empty"), None),
-        "scalar kernel": (cuda.kernel(ptx, b"lrops_warmup_cosine"), arguments),
+        "scalar kernel": (cuda.kernel(ptx, b"lrops_warmup_decay"), arguments),
     }
     alone = cuda.nanoseconds(between)
     for name, kernel in kernels.items():
@@ -147,7 +147,7 @@ def fit_rows():
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
             model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100), weight_decay=0.01), "mse")
             events = benchmark.gpu_events(lambda model=model: model.fit(rows, rows[:, :1], batch_size=8, verbose=0), 1)
-        launched = sum(count for event, count in events.items() if "lrops_warmup_cosine" in event)
+        launched = sum(count for event, count in events.items() if "lrops_warmup_decay" in event)
         path = "under XLA" if model.jit_compile else "without XLA"
         yield "e", f"{name}, 8 steps", f"{path}, {launched} launches of the CUDA kernel", ""
 

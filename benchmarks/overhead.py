@@ -91,9 +91,7 @@ def check_values(rates=None):
 
     rates = rates or benchmark.contenders()
     for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
-        expected = reference.warmup_cosine_decay(
-            step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA
-        )
+        expected = reference.warmup_decay(step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA)
         for name, rate in rates.items():
             if callable(rate):
                 np.testing.assert_allclose(
@@ -373,7 +371,7 @@ def evaluation(rounds, seconds):
     check_values()
     one, many = tf.constant(500, tf.int64), tf.range(1_000_000, dtype=tf.int64)
     schedules = {name: rate for name, rate in benchmark.contenders().items() if callable(rate)}
-    op, attributes = lrops.load_ops().lrops_warmup_cosine_decay, schedules["lrops"]._attributes
+    op, attributes = lrops.load_ops().lrops_warmup_decay, schedules["lrops"]._attributes
 
     def made(run):
         run()

@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0, help="part of the whole (default: %(default)s)")
     options = parser.parse_args()
     schedule = lrops.WarmupCosineDecay(**CURVE)
-    expected = reference.warmup_cosine_decay(np.arange(200_001), **CURVE)
+    expected = reference.warmup_decay(np.arange(200_001), **CURVE)
     rounds, calls = int(1253 * options.scale), int(1000 * options.scale)
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         before, wrong, count = None, 0, 0

@@ -1,4 +1,4 @@
-"""Warmup + cosine learning rate inside the TensorFlow graph: the public names.
+"""Learning rates with warmup and decay inside the TensorFlow graph: the public names.
 
 Importing lrops loads the compiled op, so that saved models that hold it can be opened and XLA knows it. If that fails,
 the import fails and names the cure; `python -m lrops` still starts, so that it can diagnose the failure.
@@ -19,6 +19,8 @@ __all__ = [
     "LearningRateLogger",
     "WarmupCosineDecay",
     "WarmupCosineRestarts",
+    "WarmupDecay",
+    "WarmupInverseSqrt",
     "build_info",
     "load_ops",
     "op_library_path",
@@ -35,7 +37,7 @@ elif sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") 
     load_ops()
     from lrops import plotting
     from lrops.callbacks import LearningRateLogger
-    from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts
+    from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts, WarmupDecay, WarmupInverseSqrt
     from lrops.steps import total_steps
 
     __version__ = build_info["version"]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from lrops._hyperparameters import DtypeName, Variable
+from lrops._hyperparameters import DecayName, DtypeName, Variable
 
 _INT64 = tf.int64
 _INTEGERS = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
@@ -80,10 +80,14 @@ def _dtype(name, value):
     return value_name
 
 
-def _op_name(name, value):
+def _text(name, value):
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", value):  # TensorFlow's rule
+    return value
+
+
+def _op_name(name, value):
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", _text(name, value)):  # TensorFlow's rule
         raise ValueError(
             f"{name} must begin with a letter, a digit or a dot, and go on with them or any of _ - / \\ >. "
             f"Received: {name}={value!r}"
@@ -98,6 +102,7 @@ _HYPERPARAMETERS = {
     int: _integer,
     int | None: lambda name, value: None if value is None else _integer(name, value),
     DtypeName: _dtype,
+    DecayName: _text,
     str: _op_name,
 }
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
+DecayName = Literal["cosine", "linear", "minus_sqrt"]
 
 if TYPE_CHECKING:
     import keras
@@ -34,12 +35,29 @@ class Hyperparameters:
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Decay(Hyperparameters):
+class CosineDecay(Hyperparameters):
     """What `WarmupCosineDecay` takes."""
 
     total_steps: int = dataclasses.field(metadata=_said("where the floor is reached, warmup and hold included"))
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
     _: dataclasses.KW_ONLY
+    hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Decay(CosineDecay):
+    """What `WarmupDecay` takes."""
+
+    _: dataclasses.KW_ONLY
+    decay: DecayName = dataclasses.field(metadata=_said("which curve goes down from the peak"))
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class InverseSqrt(Hyperparameters):
+    """What `WarmupInverseSqrt` takes."""
+
+    _: dataclasses.KW_ONLY
+    timescale: int | None = dataclasses.field(default=None, metadata=_said("N of sqrt(N / (N + d))"))
     hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
 
 

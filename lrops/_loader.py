@@ -301,16 +301,15 @@ def load_ops() -> Any:
     Call it, or import lrops, before you open a SavedModel or run a graph that holds one of them.
 
     Returns:
-        The module of generated wrappers, with `lrops_warmup_cosine_decay` and `lrops_warmup_cosine_restarts`. A second
-        call does nothing more.
+        The module of generated wrappers, such as `lrops_warmup_decay`. A second call does nothing more.
 
     Raises:
         ImportError: TensorFlow is missing or of another minor, or a library is missing or broken. The message says
             what was found and the command that cures it.
 
     >>> import lrops
-    >>> lrops.load_ops().lrops_warmup_cosine_decay.__name__
-    'lrops_warmup_cosine_decay'
+    >>> lrops.load_ops().lrops_warmup_decay.__name__
+    'lrops_warmup_decay'
     """
     tf = import_tensorflow()
     modules, paths = {}, library_paths(tf.__version__)
@@ -321,7 +320,7 @@ def load_ops() -> Any:
             modules[name] = tf.load_op_library(_in_utf8(path))
         except (tf.errors.OpError, OSError) as error:
             raise refusal_of_library(path, getattr(error, "message", error)) from error
-    for op in ("Lrops>WarmupCosineDecay", "Lrops>WarmupCosineRestarts"):
+    for op in ("Lrops>WarmupDecay", "Lrops>WarmupInverseSqrt", "Lrops>WarmupCosineRestarts"):
         with contextlib.suppress(KeyError):  # an earlier import of lrops in this process has said so
             tf.no_gradient(op)  # a step is an integer
     return modules["ops"]

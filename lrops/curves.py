@@ -26,27 +26,33 @@ def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArra
         ValueError: a hyper-parameter breaks a rule.
         TypeError: a hyper-parameter is of the wrong type, missing or unknown.
     """
-    evaluate = _native.warmup_cosine_decay if "total_steps" in config else _native.warmup_cosine_restarts
-    return evaluate(steps, **{key: value for key, value in config.items() if key != "name"})
+    arguments = {key: value for key, value in config.items() if key != "name"}
+    if "first_decay_steps" in config:
+        return _native.warmup_cosine_restarts(steps, **arguments)
+    if "total_steps" in config:
+        return _native.warmup_decay(steps, **{"decay": "cosine"} | arguments)
+    return _native.warmup_inverse_sqrt(steps, **arguments)
 
 
 def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
-    """The phases of a curve, as (name, first step, first step of the next); the floor has no end.
+    """The phases of a curve, as (name, first step, first step of the next); the last may have no end.
 
     >>> from lrops import curves
     >>> curves.phases({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 5})
     [('warmup', 5, 15), ('decay', 15, 105), ('floor', 105, None)]
 
     Args:
-        config: The arguments of a `WarmupCosineDecay` or `WarmupCosineRestarts`, complete, as `get_config` gives them.
+        config: The arguments of a schedule of lrops, complete, as `get_config` gives them.
 
     Returns:
         A list of the phases that are not empty. The peak is the first step after warmup. Restarts have "cycle 1",
         "cycle 2" and so on: five of them if `cycles` is None, and of more than 64 the first 64, without the floor.
     """
-    if "total_steps" in config:
+    if "hold_steps" in config:
         warm, held = config["warmup_steps"], config["warmup_steps"] + config["hold_steps"]
-        corners = {"warmup": 0, "hold": warm, "decay": held, "floor": config["total_steps"]}
+        corners = {"warmup": 0, "hold": warm, "decay": held}
+        if "total_steps" in config:
+            corners["floor"] = config["total_steps"]
     else:
         shown = min(config["cycles"] or _CYCLES, _MOST_CYCLES)
         keys = ("warmup_steps", "first_decay_steps", "t_mul")
@@ -57,6 +63,18 @@ def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
     steps = [config["start_step"] + at for at in corners.values()]
     found = zip(corners, steps, [*steps[1:], None], strict=True)
     return [(name, first, last) for name, first, last in found if name and first != last]
+
+
+def end(config: Mapping[str, Any]) -> int:
+    """The step after which nothing new is to be seen: the floor, or, without one, a quarter of the peak."""
+    name, first, last = phases(config)[-1]
+    return _falls_to(config, 4) if name == "decay" else first if last is None else last
+
+
+def _falls_to(config, part):
+    """The step at which the curve of a `WarmupInverseSqrt` is 1 / part of the peak."""
+    held = config["start_step"] + config["warmup_steps"] + config["hold_steps"]
+    return held + (part**2 - 1) * (config["timescale"] or config["warmup_steps"])
 
 
 def landmarks(config: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -78,4 +96,6 @@ def landmarks(config: Mapping[str, Any]) -> list[tuple[str, int]]:
             found[(first + last) // 2] = f"middle of {name}"
         if last is not None and name not in ("warmup", "hold"):
             found[last - 1] = "last before the floor" if name == "decay" else f"last of {name}"
+        if last is None and name == "decay":
+            found |= {_falls_to(config, part): f"1/{part} of the peak" for part in (2, 4, 10)}
     return [(found[step], step) for step in sorted(found) if step < 2**63]

@@ -54,7 +54,7 @@ def check_host():
     """The formula, evaluated by the compiled module."""
     from lrops import _native
 
-    return _compare(_native.warmup_cosine_decay(_STEPS, **_CURVE))
+    return _compare(_native.warmup_decay(_STEPS, **_CURVE))
 
 
 def check_tensorflow():
@@ -259,7 +259,7 @@ _CHECKS = {
 def _compare(rates):
     from lrops import reference
 
-    expected = reference.warmup_cosine_decay(_STEPS, **_CURVE)
+    expected = reference.warmup_decay(_STEPS, **_CURVE)
     wrong = np.flatnonzero(rates.view(np.uint32) != expected.view(np.uint32))
     if len(wrong):
         step = wrong[0]

@@ -19,7 +19,7 @@ def as_attributes(hyperparameters):
 
 
 def _at_a_step(op):
-    """A generated wrapper as a function of what `as_step` gives and of the attributes in cc/ops/warmup_cosine_ops.cc.
+    """A generated wrapper as a function of what `as_step` gives and of the attributes in cc/ops/learning_rate_ops.cc.
 
     In a `tf.function`, repeated evaluations of a variable are merged unless something may have changed it in between.
     """
@@ -32,7 +32,8 @@ def _at_a_step(op):
     return evaluate
 
 
-warmup_cosine_decay = _at_a_step(load_ops().lrops_warmup_cosine_decay)
+warmup_decay = _at_a_step(load_ops().lrops_warmup_decay)
+warmup_inverse_sqrt = _at_a_step(load_ops().lrops_warmup_inverse_sqrt)
 warmup_cosine_restarts = _at_a_step(load_ops().lrops_warmup_cosine_restarts)
 
 

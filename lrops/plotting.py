@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrops.curves import end as end_of
 from lrops.curves import phases, rates
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), and a tint for each phase of a lone curve.
@@ -64,7 +65,7 @@ def plot(
     from matplotlib import ticker
 
     first = min(config["start_step"] for config in configs)
-    end = max(_end(config) for config in configs)
+    end = max(end_of(config) for config in configs)
     last = min(end + max(1, (end - first) // 10), 2**63 - 1)
     ax.set_xlim(first, last)
     for config, curve, label, colour in zip(configs, curves, labels, _LINES * len(configs), strict=False):
@@ -130,12 +131,6 @@ def _differences(configs):
     keys = dict.fromkeys(key for config in configs for key in config if key != "name")
     keys = [key for key in keys if len({config.get(key, "no such argument") for config in configs}) > 1]
     return [", ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]
-
-
-def _end(config):
-    """The step after the last phase that ends."""
-    _, first, last = phases(config)[-1]
-    return first if last is None else last
 
 
 def _steps(config, first, last):

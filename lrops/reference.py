@@ -19,13 +19,14 @@ _FORMATS = {  # significand bits, exponent of the smallest subnormal
 }
 
 
-def warmup_cosine_decay(
+def warmup_decay(
     step,
     initial_learning_rate,
     warmup_steps,
     total_steps,
     alpha=0.001,
     *,
+    decay="cosine",
     hold_steps=0,
     warmup_start=0.0,
     start_step=0,
@@ -33,13 +34,14 @@ def warmup_cosine_decay(
 ):
     """The learning rate at each step, in extended precision and rounded once.
 
-    Source: linear warmup (Goyal et al. 2017, section 2.2) and one cycle of cosine annealing (Loshchilov and Hutter
-    2017, equation 5), written as sin(pi/2 * remaining)**2 = (1 + cos(pi * elapsed)) / 2, which does not cancel.
+    Source: linear warmup (Goyal et al. 2017, section 2.2), and one cycle of cosine annealing (Loshchilov and Hutter
+    2017, equation 5), written as sin(pi/2 * remaining)**2 = (1 + cos(pi * elapsed)) / 2, which does not cancel; or the
+    remaining part itself; or 1 - sqrt(elapsed) (Hägele et al. 2024), written as remaining / (1 + sqrt(elapsed)).
 
     Args:
         step: Optimizer steps, an int64 array of any shape.
         dtype: Name of the dtype to round to.
-        The others are those of `lrops.WarmupCosineDecay`, as numbers.
+        The others are those of `lrops.WarmupDecay`, as numbers.
 
     Returns:
         An array of `dtype` of the shape of `step`. bfloat16 needs ml_dtypes to be imported.
@@ -53,19 +55,48 @@ def warmup_cosine_decay(
 
     one = _REAL(1)
     peak, floor, first = _REAL(initial_learning_rate), _REAL(alpha), _REAL(warmup_start)
-    decay_steps = total_steps - warmup_steps - hold_steps
-    elapsed = s / _REAL(max(warmup_steps, 1))
-    remaining = (_REAL(total_steps) - s) / _REAL(decay_steps)
+    decay_start = _REAL(warmup_steps + hold_steps)
+    decay_steps = _REAL(total_steps) - decay_start
+    elapsed = np.maximum(s - decay_start, 0) / decay_steps
+    remaining = np.minimum((_REAL(total_steps) - s) / decay_steps, one)
+    decayed = {
+        "cosine": lambda: np.sin(_PI / 2 * remaining) ** 2,
+        "linear": lambda: remaining,
+        "minus_sqrt": lambda: remaining / (one + np.sqrt(elapsed)),
+    }[decay]()
     g = np.where(
         s < warmup_steps,
-        first + (one - first) * elapsed,
-        np.where(
-            s <= warmup_steps + hold_steps,
-            one,
-            floor + (one - floor) * np.sin(_PI / 2 * np.minimum(remaining, one)) ** 2,
-        ),
+        first + (one - first) * (s / _REAL(max(warmup_steps, 1))),
+        np.where(s <= decay_start, one, floor + (one - floor) * decayed),
     )
     return _rounded(peak * g, dtype)
+
+
+def warmup_inverse_sqrt(
+    step,
+    initial_learning_rate,
+    warmup_steps,
+    *,
+    timescale=None,
+    hold_steps=0,
+    warmup_start=0.0,
+    start_step=0,
+    dtype="float32",
+):
+    """The learning rate at each step, in extended precision and rounded once.
+
+    Source: Vaswani et al. 2017, section 5.3, with the peak and the timescale named.
+
+    Arguments and errors are those of `warmup_decay`, with the hyper-parameters of `lrops.WarmupInverseSqrt`.
+    """
+    _check_longdouble()
+    s = np.maximum(np.asarray(step, np.int64), start_step).astype(_REAL) - _REAL(start_step)
+    one = _REAL(1)
+    peak, first = _REAL(initial_learning_rate), _REAL(warmup_start)
+    scale = _REAL(warmup_steps if timescale is None else timescale)
+    after = np.maximum(s - _REAL(warmup_steps + hold_steps), 0)
+    warming = first + (one - first) * (s / _REAL(max(warmup_steps, 1)))
+    return _rounded(peak * np.where(s < warmup_steps, warming, np.sqrt(scale / (scale + after))), dtype)
 
 
 def warmup_cosine_restarts(
@@ -87,7 +118,7 @@ def warmup_cosine_restarts(
     Source: Loshchilov and Hutter 2017, section 3, and Keras' `CosineDecayRestarts` for m_mul and alpha, behind a linear
     warmup. A cycle's length and height are exact fractions here; its length is then rounded to an integer.
 
-    Arguments and errors are those of `warmup_cosine_decay`, with the hyper-parameters of `lrops.WarmupCosineRestarts`.
+    Arguments and errors are those of `warmup_decay`, with the hyper-parameters of `lrops.WarmupCosineRestarts`.
     """
     _check_longdouble()
     step = np.asarray(step, np.int64)

@@ -1,6 +1,7 @@
-"""`WarmupCosineDecay` and `WarmupCosineRestarts`, the Keras learning rate schedules over the compiled ops."""
+"""The Keras learning rate schedules over the compiled ops."""
 
 import dataclasses
+import functools
 import inspect
 import os
 import warnings
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from lrops import _hyperparameters, _native, ops, plotting
+from lrops import _hyperparameters, curves, ops, plotting
 from lrops._arguments import as_hyperparameter, as_step, as_step_on_host
 from lrops._keras import add_keras_bases
 
@@ -51,7 +52,8 @@ def _warn_of_rounding(name, _said=[]):  # noqa: B006
 
 def _add_keras_bases():
     """Makes the classes below schedules of every Keras in the process, which can then load what was saved."""
-    add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule", (WarmupCosineDecay, WarmupCosineRestarts))
+    schedules = (WarmupCosineDecay, WarmupDecay, WarmupInverseSqrt, WarmupCosineRestarts)
+    add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule", schedules)
 
 
 _S = TypeVar("_S", bound="Schedule")
@@ -94,10 +96,9 @@ def _schedules_in(graphs, seen):
 
 
 class Schedule(_Base, _hyperparameters.Hyperparameters):
-    """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters and names two functions."""
+    """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters and names its op."""
 
-    _op: ClassVar[Callable[..., Any]]  # of tensors
-    _host: ClassVar[Callable[..., Any]]  # of arrays
+    _op: ClassVar[Callable[..., Any]]
     autograph_info__: ClassVar[dict[str, Any]] = {}  # TensorFlow's mark for what AutoGraph shall not convert
     name: str
 
@@ -125,7 +126,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         """Warns if the rate still changes beyond the last step to which a float32 counts one by one."""
         begin = max(2**24, self.start_step)
         steps = [2**24, *(begin + 2**power for power in range(62))]
-        if len(np.unique(self._host(np.array(steps), **self._evaluated | {"dtype": "float64"}))) > 1:
+        if len(np.unique(curves.rates(self._evaluated | {"dtype": "float64"}, np.array(steps)))) > 1:
             _warn_of_rounding(type(self).__name__)
 
     def _note_graph(self):
@@ -210,7 +211,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
                         "graph for a session: call the schedule there instead of on_host."
                     )
                 return np.asarray(self(step))[()]
-        rate = self._host(step, **self._evaluated)
+        rate = curves.rates(self._evaluated, step)
         return (ops.scaled_on_host(rate, peak, self.dtype) if self._tunable else rate)[()]
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
@@ -257,7 +258,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
 
     def _checked_curve(self):
         curve = self._curve()
-        self._host(np.zeros(0, np.int64), **curve)  # refuses what breaks a rule
+        curves.rates(curve, np.zeros(0, np.int64))  # refuses what breaks a rule
         return curve
 
     @classmethod
@@ -272,7 +273,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
+class WarmupCosineDecay(Schedule, _hyperparameters.CosineDecay):
     """Linear warmup, a hold at the peak, cosine decay to a floor: one op in the graph for each evaluation.
 
     With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
@@ -320,8 +321,129 @@ class WarmupCosineDecay(Schedule, _hyperparameters.Decay):
     _: dataclasses.KW_ONLY
     name: str = "WarmupCosineDecay"
 
-    _op = staticmethod(ops.warmup_cosine_decay)
-    _host = staticmethod(_native.warmup_cosine_decay)
+    _op = staticmethod(ops.warmup_decay)
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class WarmupDecay(Schedule, _hyperparameters.Decay):
+    """Linear warmup, a hold at the peak, and a decay to a floor along a cosine, a line or a square root.
+
+    With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
+    s = step - start_step clamped to [0, T]:
+
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        where s < W
+           = p                                                                      where W <= s <= W + H
+           = p * (alpha + (1 - alpha) * g(u)),  u = (T - s) / (T - W - H)           where s > W + H
+
+    | decay | g(u) | Source |
+    |---|---|---|
+    | "cosine" | sin(pi/2 * u)**2 | Loshchilov and Hutter 2017 (arXiv 1608.03983): `WarmupCosineDecay` |
+    | "linear" | u | Devlin et al. 2019 (BERT, arXiv 1810.04805); Defazio et al. 2023 (arXiv 2310.07831) |
+    | "minus_sqrt" | 1 - sqrt(1 - u) | the cooldown of Hägele et al. 2024 (arXiv 2405.18392), usually behind a long hold |
+
+    Devices, modes and exactness are those of `WarmupCosineDecay`.
+
+    >>> import lrops
+    >>> schedule = lrops.WarmupDecay(1e-3, warmup_steps=1000, total_steps=100_000, alpha=0.0, decay="linear")
+    >>> [float(rate) for rate in schedule([0, 500, 1000, 50_500, 100_000])]
+    [0.0, 0.0005000000237487257, 0.0010000000474974513, 0.0005000000237487257, 0.0]
+
+    Warmup-stable-decay, with a cooldown of a fifth of the run:
+
+    >>> wsd = lrops.WarmupDecay(1e-3, 1000, 100_000, alpha=0.0, decay="minus_sqrt", hold_steps=79_000)
+    >>> [float(rate) for rate in wsd([1000, 80_000, 85_000, 100_000])]
+    [0.0010000000474974513, 0.0010000000474974513, 0.0005000000237487257, 0.0]
+
+    Args:
+        initial_learning_rate: The peak, a finite number above 0, or a variable that holds it, as in
+            `WarmupCosineDecay`.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns, unless start_step is above 0.
+        total_steps: The step at which the floor is reached, at most 2**62. It counts warmup and hold, and must be
+            greater than both together.
+        alpha: The floor as a ratio of the peak, in [0, 1]: the last rate is initial_learning_rate * alpha.
+        decay: "cosine", "linear" or "minus_sqrt".
+        hold_steps: Steps to stay at the peak, at least 0.
+        warmup_start: The first value as a ratio of the peak, in [0, 1].
+        start_step: The step at which the curve begins.
+        dtype: Of the rate: "float32", "float16", "bfloat16" or "float64".
+        name: Of the op in the graph.
+
+    Raises:
+        TypeError: an argument is of the wrong type, such as 1000.0 or True for a number of steps.
+        ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
+    """
+
+    _: dataclasses.KW_ONLY
+    name: str = "WarmupDecay"
+
+    _op = staticmethod(ops.warmup_decay)
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class WarmupInverseSqrt(Schedule, _hyperparameters.InverseSqrt):
+    """Linear warmup, a hold at the peak, then one over the square root of the step, without an end.
+
+    The schedule of the Transformer (Vaswani et al. 2017, section 5.3, "Noam") and of T5. With
+    p = initial_learning_rate, W = warmup_steps, H = hold_steps, N = timescale and s = step - start_step, at least 0:
+
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        where s < W
+           = p                                                                      where W <= s <= W + H
+           = p * sqrt(N / (N + d)),  d = s - W - H                                  where s > W + H
+
+    There is no last step and no floor: the rate is half the peak at d = 3 N, a tenth at d = 99 N. Devices, modes and
+    exactness are those of `WarmupCosineDecay`.
+
+    The Transformer's rate, d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5):
+
+    >>> import lrops
+    >>> d_model, warmup_steps = 512, 4000
+    >>> schedule = lrops.WarmupInverseSqrt((d_model * warmup_steps) ** -0.5, warmup_steps)
+    >>> [float(rate) for rate in schedule([0, 2000, 4000, 16_000])]
+    [0.0, 0.0003493856056593359, 0.0006987712113186717, 0.0003493856056593359]
+
+    Args:
+        initial_learning_rate: The peak, a finite number above 0, or a variable that holds it, as in
+            `WarmupCosineDecay`.
+        warmup_steps: Steps from the first value to the peak, at least 0. 0 warns, unless start_step is above 0.
+        timescale: N, at least 1 and at most 2**62: how many steps after the peak the rate is the peak / sqrt(2). None
+            for `warmup_steps`, which then must be at least 1.
+        hold_steps: Steps to stay at the peak, at least 0.
+        warmup_start: The first value as a ratio of the peak, in [0, 1].
+        start_step: The step at which the curve begins.
+        dtype: Of the rate: "float32", "float16", "bfloat16" or "float64".
+        name: Of the op in the graph.
+
+    Raises:
+        TypeError: an argument is of the wrong type, such as 1000.0 or True for a number of steps; or `total_steps` or
+            `alpha` was given.
+        ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
+    """
+
+    _: dataclasses.KW_ONLY
+    name: str = "WarmupInverseSqrt"
+
+    _op = staticmethod(ops.warmup_inverse_sqrt)
+
+
+def _without_end(init):
+    """The constructor of `WarmupInverseSqrt`, with a sentence for the arguments that every other curve has."""
+
+    @functools.wraps(init)
+    def refusing(self, *args, **kwargs):
+        given = {name: kwargs[name] for name in ("total_steps", "alpha") if name in kwargs}
+        given |= dict(zip(("total_steps", "alpha"), args[2:], strict=False))
+        if given:
+            received = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise TypeError(
+                "WarmupInverseSqrt has neither an end nor a floor: leave total_steps and alpha out, or take "
+                f"WarmupDecay, which has both. Received: {received}"
+            )
+        init(self, *args, **kwargs)
+
+    return refusing
+
+
+WarmupInverseSqrt.__init__ = _without_end(WarmupInverseSqrt.__init__)  # type: ignore[method-assign]
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -369,7 +491,6 @@ class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
     name: str = "WarmupCosineRestarts"
 
     _op = staticmethod(ops.warmup_cosine_restarts)
-    _host = staticmethod(_native.warmup_cosine_restarts)
 
 
 _add_keras_bases()

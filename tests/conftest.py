@@ -56,8 +56,8 @@ class Curve(Case):
     """A `WarmupCosineDecay`."""
 
     schedule = lrops.WarmupCosineDecay
-    native = staticmethod(_native.warmup_cosine_decay)
-    reference = staticmethod(reference.warmup_cosine_decay)
+    native = staticmethod(_native.warmup_decay)
+    reference = staticmethod(reference.warmup_decay)
 
     initial_learning_rate: float = 1e-3
     warmup_steps: int = 1000

@@ -51,7 +51,7 @@ def test_includes_point_down(path):
 
 def test_the_formula_includes_no_library():
     """NVRTC compiles it without the C++ library."""
-    for name, expected in {"arithmetic.h": [], "warmup_cosine.h": ["formula/arithmetic.h"]}.items():
+    for name, expected in {"arithmetic.h": [], "learning_rate.h": ["formula/arithmetic.h"]}.items():
         text = (ROOT / "cc/formula" / name).read_text("utf-8")
         assert re.findall(r'^#include [<"](.+)[>"]', text, re.MULTILINE) == expected
 

@@ -177,7 +177,7 @@ WRONG_ATTRIBUTES = [
 def test_a_wrong_attribute_is_an_invalid_argument(wrong, message, jit_compile):
     attributes = {"initial_learning_rate": "0.001", "warmup_steps": 10, "total_steps": 100} | wrong
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        op = lrops.load_ops().lrops_warmup_cosine_decay
+        op = lrops.load_ops().lrops_warmup_decay
         tf.function(lambda step: op(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))
 
 

@@ -19,7 +19,7 @@ import lrops
 from lrops import LearningRateLogger, reference
 
 ARGUMENTS = (0.01, 8, 40)
-EXPECTED = reference.warmup_cosine_decay(np.arange(60), *ARGUMENTS)
+EXPECTED = reference.warmup_decay(np.arange(60), *ARGUMENTS)
 ROWS = np.ones((10, 1), "float32")
 
 

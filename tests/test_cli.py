@@ -50,7 +50,7 @@ def test_the_same_as_json(tmp_path):
     facts = {name: check["facts"] for name, check in json.loads(result.stdout)["checks"].items()}
     assert facts["lrops"].items() >= _loader.build_info.items()
     assert facts["op"]["folder"] == os.path.join(facts["lrops"]["folder"], FOLDER)
-    assert {"CPU", "XLA_CPU_JIT"} <= set(facts["kernels"]["Lrops>WarmupCosineDecay"])
+    assert {"CPU", "XLA_CPU_JIT"} <= set(facts["kernels"]["Lrops>WarmupDecay"])
     assert facts["TensorFlow"]["version"] == tf.__version__
     assert facts["CPU, XLA"]["rates"] == 10
 
@@ -276,10 +276,10 @@ def test_a_gpu_that_is_not_nvidias(monkeypatch, details):
 
 
 def test_wrong_bits_and_a_missing_kernel_are_findings(monkeypatch):
-    monkeypatch.setattr(_native, "warmup_cosine_decay", lambda steps, **curve: np.zeros(len(steps), np.float32))
+    monkeypatch.setattr(_native, "warmup_decay", lambda steps, **curve: np.zeros(len(steps), np.float32))
     with pytest.raises(RuntimeError, match="rates differ from the reference, the first at step 500: .*doctor --json"):
         doctor.check_host()
-    monkeypatch.setattr(doctor, "registered_kernels", lambda: {"Lrops>WarmupCosineDecay": {"CPU", "GPU"}})
+    monkeypatch.setattr(doctor, "registered_kernels", lambda: {"Lrops>WarmupDecay": {"CPU", "GPU"}})
     with pytest.raises(RuntimeError, match="kernels for CPU, GPU, and none for XLA_CPU_JIT"):
         doctor.check_kernels()
 
@@ -294,7 +294,7 @@ def test_the_table_needs_no_tensorflow(package):
     assert result.returncode == 0, result.stderr
     rates = [np.float32(line.split()[-1]) for line in result.stdout.splitlines()]
     curve = Curve(initial_learning_rate=1e-3, warmup_steps=1000, total_steps=100_000, alpha=0.25)
-    np.testing.assert_array_equal(rates, reference.warmup_cosine_decay(steps, **curve.arguments()))
+    np.testing.assert_array_equal(rates, reference.warmup_decay(steps, **curve.arguments()))
 
 
 def test_the_table_shows_the_landmarks(tmp_path):

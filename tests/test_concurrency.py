@@ -10,7 +10,7 @@ from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 STEPS = np.arange(-10, 60)
-RATES = reference.warmup_cosine_decay(STEPS, **CURVE.arguments())
+RATES = reference.warmup_decay(STEPS, **CURVE.arguments())
 
 
 def test_one_schedule_from_many_threads():

@@ -12,7 +12,7 @@ from lrops import reference
 
 LEGACY = tf_keras.optimizers.legacy
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
-EXPECTED = reference.warmup_cosine_decay(np.arange(60), **CURVE.arguments())
+EXPECTED = reference.warmup_decay(np.arange(60), **CURVE.arguments())
 # Every step past 2^24 has a rate of its own here.
 LONG = {
     "decay": Curve(initial_learning_rate=1.0, warmup_steps=8, total_steps=2**25),

@@ -319,7 +319,7 @@ def test_the_path_of_the_op_library():
     path = Path(lrops.op_library_path())
     assert path.is_absolute() and path.is_file() and path.parent.name == FOLDER
     library = tf.load_op_library(str(path))
-    assert library.lrops_warmup_cosine_decay is not None
+    assert library.lrops_warmup_decay is not None
 
 
 @pytest.mark.parametrize("version", [f"{MINOR}.0+archer2", f"{MINOR}.0+dev.local", f"{MINOR}.9+nv25.2"])

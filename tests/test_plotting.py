@@ -23,7 +23,7 @@ def texts(ax):
 def test_the_line_is_the_curve():
     ax = hold().plot()
     steps, drawn = ax.lines[0].get_data()
-    np.testing.assert_array_equal(drawn, reference.warmup_cosine_decay(steps.astype("int64"), 1e-3, **HOLD))
+    np.testing.assert_array_equal(drawn, reference.warmup_decay(steps.astype("int64"), 1e-3, **HOLD))
     assert {0, 100, 300, 1000, 1100} <= set(steps)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step (optimizer updates)", "learning rate")
     assert texts(ax) == [

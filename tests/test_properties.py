@@ -219,7 +219,7 @@ nodes = st.fixed_dictionaries(
         "dtype": st.sampled_from([tf.dtypes.as_dtype(name) for name in DTYPES]),
     }
 )
-OP = lrops.load_ops().lrops_warmup_cosine_decay
+OP = lrops.load_ops().lrops_warmup_decay
 
 
 def test_bytes_that_are_no_text_are_refused_too():  # TensorFlow for Python raised UnicodeDecodeError
@@ -232,7 +232,7 @@ def test_any_node_gives_a_rate_or_says_why_not(attributes, steps):
     try:
         found = OP(tf.constant(steps, tf.int64), **attributes).numpy()
     except tf.errors.InvalidArgumentError as error:
-        assert "Lrops>WarmupCosineDecay: " in str(error) and "Received: " in str(error)
+        assert "Lrops>WarmupDecay: " in str(error) and "Received: " in str(error)
         return
     arguments = {name: float(value) if isinstance(value, str) else value for name, value in attributes.items()}
     expected = Curve.native(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})

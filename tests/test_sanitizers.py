@@ -81,7 +81,7 @@ except ImportError:
     dtypes.remove("bfloat16")
 
 def call(draw):
-    function, good = draw.choice([("warmup_cosine_decay", decay), ("warmup_cosine_restarts", restarts)])
+    function, good = draw.choice([("warmup_decay", decay), ("warmup_cosine_restarts", restarts)])
     changed = {name: draw.choice(dtypes if name == "dtype" else reals if isinstance(good[name], float) else integers)
                for name in draw.sample(sorted(good), draw.choice([0, 1, 1, 2]))}
     arguments = good | changed

@@ -12,7 +12,7 @@ import lrops
 from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
-EXPECTED = reference.warmup_cosine_decay(np.arange(60), **CURVE.arguments())
+EXPECTED = reference.warmup_decay(np.arange(60), **CURVE.arguments())
 
 
 KINDS = {
@@ -128,10 +128,10 @@ def types_in(function, *arguments):
 
 
 def test_an_evaluation_is_one_node():
-    assert types_in(schedule_of(CURVE), tf.TensorSpec([], tf.int64)) == ["Lrops>WarmupCosineDecay"]
-    assert types_in(schedule_of(CURVE), tf.TensorSpec([None, 3], tf.int64)) == ["Lrops>WarmupCosineDecay"]
+    assert types_in(schedule_of(CURVE), tf.TensorSpec([], tf.int64)) == ["Lrops>WarmupDecay"]
+    assert types_in(schedule_of(CURVE), tf.TensorSpec([None, 3], tf.int64)) == ["Lrops>WarmupDecay"]
     iterations = keras.Variable(3, dtype="int64")
-    assert types_in(lambda: schedule_of(CURVE)(iterations)) == ["Lrops>WarmupCosineDecay", "ReadVariableOp"]
+    assert types_in(lambda: schedule_of(CURVE)(iterations)) == ["Lrops>WarmupDecay", "ReadVariableOp"]
 
 
 def test_the_static_shape_is_known():

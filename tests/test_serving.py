@@ -8,7 +8,7 @@ from conftest import run_python
 
 import lrops
 
-NAME = "Lrops>WarmupCosineDecay"
+NAME = "Lrops>WarmupDecay"
 
 
 class Rate(tf.Module):

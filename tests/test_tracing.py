@@ -11,14 +11,14 @@ from conftest import MIRRORED, Curve, run_python, schedule_of
 from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
-RATES = reference.warmup_cosine_decay(np.arange(60), **CURVE.arguments())
+RATES = reference.warmup_decay(np.arange(60), **CURVE.arguments())
 
 
 def evaluations(function, *arguments):
     """The nodes of the op in a traced function, those of the functions that it calls included."""
     definition = function.get_concrete_function(*arguments).graph.as_graph_def()
     nodes = itertools.chain(definition.node, *(inner.node_def for inner in definition.library.function))
-    return sum(node.op == "Lrops>WarmupCosineDecay" for node in nodes)
+    return sum(node.op == "Lrops>WarmupDecay" for node in nodes)
 
 
 def nested(variable):
@@ -282,7 +282,7 @@ with strategy.scope():
 
 for count in range(3, 6):
     assert float(step_and_rate()) == float(schedule(count + 1))
-ops = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "Lrops>WarmupCosineDecay"]
+ops = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "Lrops>WarmupDecay"]
 print(sorted(op.device[-5:] for op in ops))
 """
 

@@ -27,7 +27,7 @@ def instrument(package: Path) -> None:
     library.unlink()
     compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-O1", "-fPIC", "-I", ROOT / "cc"]
     counters = package.parent / "coverage.o"
-    sources = [ROOT / "cc/ops/warmup_cosine_ops.cc", ROOT / "cc/kernels/warmup_cosine_cpu.cc"]
+    sources = [ROOT / "cc/ops/learning_rate_ops.cc", ROOT / "cc/kernels/learning_rate_cpu.cc"]
     flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     for arguments in (
         ["-c", ROOT / "tools/coverage.cc", "-o", counters],

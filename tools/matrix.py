@@ -23,7 +23,7 @@ CPU, FULL = "tensorflow-cpu", "tensorflow"
 # What a row runs beside the doctor; the names are the table's columns.
 TRAIN = """
 import keras, lrops, numpy as np
-from lrops.reference import warmup_cosine_decay
+from lrops.reference import warmup_decay
 curve = dict(initial_learning_rate=1e-2, warmup_steps=3, total_steps=20)
 x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
 model = keras.Sequential([keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
@@ -31,7 +31,7 @@ model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(**curve), weight_de
 history = model.fit(x, x**2, epochs=3, batch_size=16, verbose=0, callbacks=[lrops.LearningRateLogger()]).history
 assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][0], history
 rate = float(np.asarray(model.optimizer.learning_rate))
-assert rate == warmup_cosine_decay(np.array(12), **curve, dtype="float32"), rate
+assert rate == warmup_decay(np.array(12), **curve, dtype="float32"), rate
 """
 PYTEST = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
 TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]

@@ -1,4 +1,4 @@
-"""Compiles cc/kernels/warmup_cosine.cu to the PTX that is committed beside it. Run by `make ptx`.
+"""Compiles cc/kernels/learning_rate.cu to the PTX that is committed beside it. Run by `make ptx`.
 
 PTX runs on drivers at least as new as the compiler that made it, and on cards at least as new as its target. So the
 first CUDA 12 makes it, whose driver is the oldest that TensorFlow's CUDA wheel takes, for the first architecture that
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "cc" / "kernels" / "warmup_cosine.cu"
+SOURCE = ROOT / "cc" / "kernels" / "learning_rate.cu"
 NVRTC = "nvidia-cuda-nvrtc-cu12==12.0.140"
 VERSION, ARCHITECTURE, DRIVER = "8.0", "compute_50", 525
 # CMake reads this line: it is what lrops.build_info says, and the driver that an error names.

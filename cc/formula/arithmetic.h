@@ -1,10 +1,12 @@
-// 64-bit integer arithmetic on non-negative real numbers: Real, Product, Sum, Quotient, and what the type U must offer.
+// 64-bit integer arithmetic on non-negative real numbers: Real, Product, Sum, Quotient, SquareRoot, and what the type U
+// must offer.
 //
 // Why integers? The same curve in float64 gives almost the same bits everywhere: XLA and nvcc contract a*b+c into a
 // fused multiply-add where a CPU build does not, each has its own sine, and some flush subnormals. About one step in
 // 10^8 then rounds to another float32 on another path. Integer arithmetic is identical on every machine, so every path
 // yields the same bits by construction. 64 significant bits keep the error below 2^-59 of the value before rounding, so
 // the float32 is correctly rounded except for about one step in 10^10, where it is off by at most 0.5 + 2^-35 ulp.
+// docs/exactness.md derives the bound that each function below states.
 //
 // There is no include, no branch on data, no allocation and no floating point here: NVRTC compiles these headers alone.
 #ifndef LROPS_FORMULA_ARITHMETIC_H_
@@ -63,6 +65,16 @@ struct Real {
   U exponent;
 };
 
+template <class Condition, class U>
+LROPS_HOST_DEVICE inline Real<U> Select(Condition condition, Real<U> yes, Real<U> no) {
+  return {Select(condition, yes.significand, no.significand), Select(condition, yes.exponent, no.exponent)};
+}
+
+template <class U>
+LROPS_HOST_DEVICE inline Real<U> Constant(U like, Real<u64> value) {
+  return {Constant(like, value.significand), Constant(like, value.exponent)};
+}
+
 template <class U>
 LROPS_HOST_DEVICE inline U NonZero(U x) {  // 0 or 1
   return ShiftRight(x | (Constant(x, 0) - x), Constant(x, 63));
@@ -81,10 +93,16 @@ LROPS_HOST_DEVICE inline Real<U> Normalized(U significand, U exponent) {
   return {ShiftLeft(significand, zeros), exponent + zeros + far};
 }
 
+// The sticky bit of the part that was cut off makes the error less than one unit of the lowest bit: 2^-63 of the
+// product.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Product(Real<U> a, Real<U> b) {
   const U high = MultiplyHigh(a.significand, b.significand);
-  return Normalized(high | NonZero(a.significand * b.significand), a.exponent + b.exponent);
+  const U low = a.significand * b.significand;
+  const U zeros = LeadingZeros(high);  // 0 or 1; 64 where a or b is 0
+  const U next = ShiftRight(low, Constant(low, 64) - zeros);
+  const Real<U> product = Normalized(high, a.exponent + b.exponent);
+  return {product.significand | next | NonZero(ShiftLeft(low, zeros)), product.exponent};
 }
 
 // a + b, or a - b where `minus` is all ones instead of 0. The result must lie in [0, 1), and b <= a / 2
@@ -133,6 +151,55 @@ LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
   quotient = quotient + fits;
   rest = rest - fits * value;
   return Normalized(quotient | NonZero(rest), zeros - shift - Constant(n, 2));
+}
+
+// ---- Roots, by Newton's method without a branch
+
+// 1 / sqrt(n) of an integer n > 0: never above it, and less than 2^-61 of it below. Of 0 a number that means nothing.
+template <class U>
+LROPS_HOST_DEVICE inline Real<U> InverseSquareRoot(U n) {
+  const auto constant = [&](u64 value) { return Constant(n, value); };
+  const U zeros = LeadingZeros(n);
+  const U odd = zeros & constant(1);
+  const U m = ShiftRight(ShiftLeft(n, zeros), odd);  // n * 2^(zeros - odd), in [2^62, 2^64)
+  // y = 1 / sqrt(m / 2^64), in (1, 2], here times 2^62: a parabola, within 2.5 %.
+  U y = constant(u64{0xd243} << 48) - MultiplyHigh(m, constant(u64{0x68de} << 48));
+  y = constant(u64{0xaaef} << 48) - MultiplyHigh(m, y);
+  y = ShiftLeft(y, constant(1));  // from here on times 2^63
+  // y * (3 - m * y^2) / 2 is never above the root. The error is squared, times 3/2: 2^-10, 2^-19, 2^-38, 2^-76.
+  for (int i = 0; i < 4; ++i) {
+    const U part = MultiplyHigh(MultiplyHigh(y, y), m);  // at most 2 too small, as the next line allows for
+    y = ShiftLeft(MultiplyHigh(y, constant((u64{3} << 62) - 2) - part), constant(1));
+  }
+  return {y, ShiftRight(constant(64) + odd - zeros, constant(1)) - constant(1)};
+}
+
+// sqrt(n / d) of integers 0 <= n <= d, n < 2^63, from 1 / sqrt(n) and 1 / sqrt(d), each as InverseSquareRoot gives it.
+// Exact where the root has no more than 32 significant bits; it always has not, where it has finitely many: then n / d
+// is a fraction of 2^62 at most. Elsewhere less than 2^-59.6 below it, and sticky.
+template <class U>
+LROPS_HOST_DEVICE inline Real<U> SquareRoot(U n, Real<U> inverse_root_n, U d, Real<U> inverse_root_d) {
+  const auto constant = [&](u64 value) { return Constant(n, value); };
+  const Real<U> numerator = Normalized(n, constant(0) - constant(64));
+  const Real<U> denominator = Normalized(d, constant(0) - constant(64));
+  const Real<U> root = Product(Product(inverse_root_n, inverse_root_d), numerator);
+  // The nearest number of 32 bits is the root if its square, times d, is n.
+  const U bits =
+      ShiftRight(root.significand, constant(32)) + (ShiftRight(root.significand, constant(31)) & constant(1));
+  const Real<U> near = Normalized(bits, root.exponent - constant(32));
+  const Real<U> found = Product(Product(near, near), denominator);
+  return Select((found.significand ^ numerator.significand) < constant(1), near,
+                Real<U>{root.significand | constant(1), root.exponent});
+}
+
+// 1 / (2 * d) of the number d / 2^64 in [1/2, 1): never above it, and for d in [3/4, 1) less than 2^-60.8 of it below.
+template <class U>
+LROPS_HOST_DEVICE inline Real<U> HalfReciprocal(U d) {
+  const auto constant = [&](u64 value) { return Constant(d, value); };
+  const U top = ShiftRight(ShiftRight(d, constant(31)) + constant(1), constant(1));  // the nearest 32 bits
+  const U first = ShiftLeft(constant(~u64{0}) / top, constant(31));                  // within 2^-31, times 2^63
+  const U twice_less = constant(~u64{0}) - MultiplyHigh(d, first);                   // 2 - d * first, times 2^63
+  return {ShiftLeft(MultiplyHigh(first, twice_less), constant(1)), constant(0)};
 }
 
 }  // namespace lrops

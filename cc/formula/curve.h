@@ -9,9 +9,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
-#include "formula/warmup_cosine.h"
+#include "formula/learning_rate.h"
 
 namespace lrops {
 
@@ -20,7 +21,6 @@ namespace lrops {
 struct Hyperparameters {
   double initial_learning_rate;  // the peak p
   std::int64_t warmup_steps;     // W
-  double alpha;                  // the floor as a ratio of the peak
   double warmup_start;           // the first value as a ratio of the peak
   std::int64_t start_step;
 
@@ -28,7 +28,6 @@ struct Hyperparameters {
   void Visit(Visitor&& visit) {
     visit("initial_learning_rate", initial_learning_rate);
     visit("warmup_steps", warmup_steps);
-    visit("alpha", alpha);
     visit("warmup_start", warmup_start);
     visit("start_step", start_step);
   }
@@ -37,15 +36,28 @@ struct Hyperparameters {
 struct DecayParameters : Hyperparameters {
   using Curve = DecayCurve;
   std::int64_t total_steps;  // T, warmup and hold included
+  double alpha;              // the floor as a ratio of the peak
+  std::string decay;         // one of kDecays
   std::int64_t hold_steps;   // H
 
   template <class Visitor>
   void Visit(Visitor&& visit) {
     Hyperparameters::Visit(visit);
     visit("total_steps", total_steps);
+    visit("alpha", alpha);
+    visit("decay", decay);
     visit("hold_steps", hold_steps);
   }
 };
+
+inline constexpr const char* kDecays[] = {"cosine", "linear", "minus_sqrt"};  // in the order of Decay
+
+inline std::optional<Decay> FindDecay(const std::string& name) {
+  for (const Decay decay : {kCosine, kLinear, kMinusSqrt}) {
+    if (name == kDecays[decay]) return decay;
+  }
+  return std::nullopt;
+}
 
 // An IEEE binary format that a rate can be rounded to.
 struct Dtype {
@@ -136,16 +148,13 @@ inline Real<u64> Peak(const Hyperparameters& h) {
   return {Significand(h.initial_learning_rate, &exponent), 0};
 }
 
-// All but the cycles of a curve, and p * (1 - alpha).
-inline Frame MakeFrame(const Hyperparameters& h, u64 total_steps, Real<u64>* drop) {
+// Where a curve begins, and its warmup.
+inline Frame MakeFrame(const Hyperparameters& h) {
   Frame frame;
   frame.start_step = static_cast<u64>(h.start_step) + (u64{1} << 63);
   frame.warmup_steps = static_cast<u64>(h.warmup_steps);
-  frame.total_steps = total_steps;
   frame.warmup = ToDivisor(std::max<u64>(frame.warmup_steps, 1));
-  const u64 peak = Peak(h).significand;
-  Split(peak, h.warmup_start, &frame.start, &frame.rise);
-  Split(peak, h.alpha, &frame.floor, drop);
+  Split(Peak(h).significand, h.warmup_start, &frame.start, &frame.rise);
   return frame;
 }
 
@@ -193,6 +202,11 @@ inline std::string Refusal(std::initializer_list<Count> counts) {
   return "";
 }
 
+inline std::string RatioRefusal(const char* name, double value) {
+  if (value >= 0 && value <= 1) return "";
+  return std::string(name) + " is a ratio of the peak and must lie in [0, 1]. Received: " + name + "=" + Text(value);
+}
+
 // The rules of what every curve has.
 inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
   const double p = h.initial_learning_rate;
@@ -202,17 +216,8 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
            Text(p);
   }
   std::string refusal = Refusal({{"warmup_steps", h.warmup_steps, 0}, {"start_step", h.start_step, -kMaxSteps}});
+  if (refusal.empty()) refusal = RatioRefusal("warmup_start", h.warmup_start);
   if (!refusal.empty()) return refusal;
-  const struct {
-    const char* name;
-    double value;
-  } ratios[] = {{"alpha", h.alpha}, {"warmup_start", h.warmup_start}};
-  for (const auto& ratio : ratios) {
-    if (!(ratio.value >= 0 && ratio.value <= 1)) {
-      return std::string(ratio.name) + " is a ratio of the peak and must lie in [0, 1]. Received: " + ratio.name + "=" +
-             Text(ratio.value);
-    }
-  }
   // A peak that the dtype cannot hold would train at inf or at 0 for ever. Its largest number is just below
   // 2^(bias + 1), and numbers up to half of its smallest, 2^(2 - bias - precision), round to 0.
   const double most = std::ldexp(2 - std::ldexp(1, -dtype.precision), dtype.bias);  // from here it rounds to inf
@@ -230,6 +235,10 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
 inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
+  if (refusal.empty()) refusal = internal::RatioRefusal("alpha", h.alpha);
+  if (refusal.empty() && !FindDecay(h.decay)) {
+    return "decay must be 'cosine', 'linear' or 'minus_sqrt'. Received: decay='" + h.decay + "'";
+  }
   if (refusal.empty()) {
     refusal = internal::Refusal({{"hold_steps", h.hold_steps, 0}, {"total_steps", h.total_steps, 1}});
   }
@@ -244,10 +253,15 @@ inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
 // The hyper-parameters must have passed Refusal.
 inline DecayCurve MakeCurve(const DecayParameters& h) {
   DecayCurve curve;
-  static_cast<Frame&>(curve) = internal::MakeFrame(h, static_cast<u64>(h.total_steps), &curve.drop);
+  static_cast<Frame&>(curve) = internal::MakeFrame(h);
+  curve.decay = *FindDecay(h.decay);
   curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
-  curve.decay = internal::ToDivisor(curve.total_steps - curve.decay_start);
+  curve.total_steps = static_cast<u64>(h.total_steps);
+  const u64 length = curve.total_steps - curve.decay_start;
+  curve.length = internal::ToDivisor(length);
+  curve.inverse_root = InverseSquareRoot(length);
   curve.peak = internal::Peak(h);
+  internal::Split(curve.peak.significand, h.alpha, &curve.floor, &curve.drop);
   return curve;
 }
 

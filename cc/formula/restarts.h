@@ -19,6 +19,7 @@ struct RestartsParameters : Hyperparameters {
   std::int64_t first_decay_steps;
   double t_mul;                        // of each cycle's length to the one before
   double m_mul;                        // of each cycle's height above the floor, likewise
+  double alpha;                        // the floor as a ratio of the peak
   std::optional<std::int64_t> cycles;  // empty: as many as end by step 2^62
 
   template <class Visitor>
@@ -27,6 +28,7 @@ struct RestartsParameters : Hyperparameters {
     visit("first_decay_steps", first_decay_steps);
     visit("t_mul", t_mul);
     visit("m_mul", m_mul);
+    visit("alpha", alpha);
     visit("cycles", cycles);
   }
 };
@@ -122,6 +124,7 @@ inline std::vector<u64> CycleStarts(const RestartsParameters& h) {
 inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
+  if (refusal.empty()) refusal = internal::RatioRefusal("alpha", h.alpha);
   if (refusal.empty()) {
     refusal = internal::Refusal({{"first_decay_steps", h.first_decay_steps, 1}, {"cycles", h.cycles.value_or(1), 1}});
   }
@@ -160,7 +163,9 @@ inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
 // The hyper-parameters must have passed Refusal.
 inline RestartsCurve MakeCurve(const RestartsParameters& h) {
   RestartsCurve curve{};
+  static_cast<Frame&>(curve) = internal::MakeFrame(h);
   Real<u64> drop;
+  internal::Split(internal::Peak(h).significand, h.alpha, &curve.floor, &drop);
   std::vector<u64> starts;
   if (internal::AllAlike(h)) {
     RestartsParameters one = h;
@@ -172,8 +177,7 @@ inline RestartsCurve MakeCurve(const RestartsParameters& h) {
     curve.repeats = 1;
   }
   curve.count = starts.size() - 1;
-  const u64 total_steps = starts.back() + (curve.repeats - 1) * static_cast<u64>(h.first_decay_steps);
-  static_cast<Frame&>(curve) = internal::MakeFrame(h, total_steps, &drop);
+  curve.total_steps = starts.back() + (curve.repeats - 1) * static_cast<u64>(h.first_decay_steps);
   std::copy(starts.begin(), starts.end(), curve.first);
   internal::ExactProduct height(1);
   for (u64 i = 0; i < curve.count; ++i, height.Multiply(h.m_mul)) {

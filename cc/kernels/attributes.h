@@ -11,13 +11,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "formula/curve.h"
+#include "formula/inverse_sqrt.h"
 #include "formula/restarts.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/platform/denormal.h"
 
 namespace lrops {
 
-inline constexpr char kDecayOp[] = "Lrops>WarmupCosineDecay";
+inline constexpr char kDecayOp[] = "Lrops>WarmupDecay";
+inline constexpr char kInverseSqrtOp[] = "Lrops>WarmupInverseSqrt";
 inline constexpr char kRestartsOp[] = "Lrops>WarmupCosineRestarts";
 
 namespace internal {
@@ -32,6 +34,10 @@ inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, con
 }
 
 inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, std::int64_t* value) {
+  return context->GetAttr(name, value);
+}
+
+inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, std::string* value) {
   return context->GetAttr(name, value);
 }
 

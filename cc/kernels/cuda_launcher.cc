@@ -11,7 +11,7 @@
 #include <mutex>
 #include <type_traits>
 
-#include "kernels/warmup_cosine_ptx.h"
+#include "kernels/learning_rate_ptx.h"
 
 #ifdef __x86_64__
 // The versions these have had from the beginning, so that a library linked on a new system loads on an old one: glibc
@@ -24,8 +24,9 @@ __asm__(".symver dlerror,dlerror@GLIBC_2.2.5");
 namespace lrops {
 namespace {
 
-enum Kernel { kDecay, kRestarts, kKernels };
-constexpr const char* kNames[kKernels] = {"lrops_warmup_cosine", "lrops_warmup_cosine_restarts"};
+enum Kernel { kDecayKernel, kInverseSqrtKernel, kRestartsKernel, kKernels };
+constexpr const char* kNames[kKernels] = {"lrops_warmup_decay", "lrops_warmup_inverse_sqrt",
+                                          "lrops_warmup_cosine_restarts"};
 constexpr std::int64_t kWarp = 32;
 constexpr std::int64_t kBlock = 256;
 constexpr std::int64_t kGrid = 4096;  // more than any card runs at once; each thread then takes several elements
@@ -205,12 +206,17 @@ std::string Launch(Kernel kernel, const Schedule<H>& schedule, const std::int64_
 
 std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
                                 void* out, void* stream) {
-  return Launch(kDecay, schedule, step, count, out, stream);
+  return Launch(kDecayKernel, schedule, step, count, out, stream);
+}
+
+std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>& schedule, const std::int64_t* step,
+                                std::int64_t count, void* out, void* stream) {
+  return Launch(kInverseSqrtKernel, schedule, step, count, out, stream);
 }
 
 std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,
                                 std::int64_t count, void* out, void* stream) {
-  return Launch(kRestarts, schedule, step, count, out, stream);
+  return Launch(kRestartsKernel, schedule, step, count, out, stream);
 }
 
 }  // namespace lrops

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "formula/curve.h"
+#include "formula/inverse_sqrt.h"
 #include "formula/restarts.h"
 
 namespace lrops {
@@ -16,6 +17,8 @@ namespace lrops {
 // with any context current or none: the stream tells the context. A null stream is an error.
 std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
                                 void* out, void* stream);
+std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>& schedule, const std::int64_t* step,
+                                std::int64_t count, void* out, void* stream);
 std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,
                                 std::int64_t count, void* out, void* stream);
 

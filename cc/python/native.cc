@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formula/curve.h"
+#include "formula/inverse_sqrt.h"
 #include "formula/restarts.h"
 #include "python/build_info.h"
 
@@ -79,16 +80,18 @@ py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const py::k
 
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "The lrops formula over NumPy arrays, the rules for its hyper-parameters, and build facts.";
-  m.def("warmup_cosine_decay", &LearningRates<lrops::DecayParameters>, py::arg("step").noconvert(),
+  m.def("warmup_decay", &LearningRates<lrops::DecayParameters>, py::arg("step").noconvert(),
         "The learning rate at `step`, an int64 array of any shape, as an array of `dtype` of that shape.\n"
-        "Takes every argument of lrops.WarmupCosineDecay but the name, as a keyword. Releases the GIL.\n"
+        "Takes every argument of lrops.WarmupDecay but the name, as a keyword. Releases the GIL.\n"
         "Raises ValueError for a broken rule and TypeError for a wrong type or name.");
+  m.def("warmup_inverse_sqrt", &LearningRates<lrops::InverseSqrtParameters>, py::arg("step").noconvert(),
+        "As warmup_decay, with the arguments of lrops.WarmupInverseSqrt.");
   m.def("warmup_cosine_restarts", &LearningRates<lrops::RestartsParameters>, py::arg("step").noconvert(),
-        "As warmup_cosine_decay, with the arguments of lrops.WarmupCosineRestarts.");
+        "As warmup_decay, with the arguments of lrops.WarmupCosineRestarts.");
   m.def(
       "cycle_starts",
       [](std::int64_t warmup_steps, std::int64_t first_decay_steps, double t_mul, std::int64_t at_most) {
-        lrops::RestartsParameters restarts{{1, warmup_steps, 0, 0, 0}, first_decay_steps, t_mul, 1, 1};
+        lrops::RestartsParameters restarts{{1, warmup_steps, 0, 0}, first_decay_steps, t_mul, 1, 0, 1};
         Check(restarts, DtypeNamed("float64"));
         restarts.cycles = at_most;
         return lrops::CycleStarts(restarts);

@@ -11,7 +11,7 @@ from conftest import MIRRORED, run_python
 from lrops import reference
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RATES = reference.warmup_cosine_decay(np.arange(60), 0.01, 8, 40).astype(np.float64).tolist()
+RATES = reference.warmup_decay(np.arange(60), 0.01, 8, 40).astype(np.float64).tolist()
 
 
 def test_mirrored(tmp_path):
@@ -26,7 +26,7 @@ def test_mirrored(tmp_path):
 @pytest.mark.parametrize("script", ["multi_worker.py", "multi_worker_fit.py"])  # Keras 3 in a loop, tf_keras in fit
 def test_two_workers_killed_and_started_again(tmp_path, script):
     total = 399
-    expected = reference.warmup_cosine_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
+    expected = reference.warmup_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
     command = [EXAMPLES / script, tmp_path, "--total-steps", total]
     with cluster(tmp_path, command, worker=2) as processes:
         path = tmp_path / "rates-1.txt"
@@ -81,9 +81,7 @@ finally:
 """
     result = run_python("-c", script, folder=tmp_path)
     assert result.returncode == 1
-    assert re.search("NotFoundError: 'Lrops>WarmupCosineDecay' is .*registered in the binary", result.stderr), (
-        result.stderr
-    )
+    assert re.search("NotFoundError: 'Lrops>WarmupDecay' is .*registered in the binary", result.stderr), result.stderr
 
 
 def test_xla_inside_a_replica(tmp_path):
@@ -167,5 +165,5 @@ for _ in range(30):
 """
     result = run_python("-c", MIRRORED + script, folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    other = reference.warmup_cosine_decay(np.arange(20, 50), 0.02, 8, 40).astype(np.float64).tolist()
+    other = reference.warmup_decay(np.arange(20, 50), 0.02, 8, 40).astype(np.float64).tolist()
     assert result.stdout.splitlines() == [str([rate] * 2) for rate in RATES[:20]] + [str([rate]) for rate in other]

@@ -15,7 +15,7 @@ from lrops import reference
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "resume.py"
 TOTAL, EVERY = 1000, 100
-RATES = reference.warmup_cosine_decay(np.arange(TOTAL), 0.01, 20, TOTAL)
+RATES = reference.warmup_decay(np.arange(TOTAL), 0.01, 20, TOTAL)
 # What is there only while a save is under way. A backup is not: Keras writes over the last one.
 WHILE_SAVING = {"checkpoint": "checkpoints/*temp*", "keras_file": "unfinished.keras"}
 

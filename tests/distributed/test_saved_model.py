@@ -9,7 +9,7 @@ from conftest import Curve, run_python, schedule_of
 from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
-RATES = reference.warmup_cosine_decay(np.arange(60), **CURVE.arguments()).astype(np.float64)
+RATES = reference.warmup_decay(np.arange(60), **CURVE.arguments()).astype(np.float64)
 LOAD = """
 import tensorflow as tf
 module = tf.saved_model.load("model")
@@ -48,4 +48,4 @@ def test_it_goes_on_where_it_was(exported):
 def test_without_lrops_the_error_names_the_op(exported):
     result = run_python("-c", LOAD, folder=exported)
     assert result.returncode == 1
-    assert "Lrops>WarmupCosineDecay" in result.stderr.strip().splitlines()[-1], result.stderr
+    assert "Lrops>WarmupDecay" in result.stderr.strip().splitlines()[-1], result.stderr

@@ -22,7 +22,7 @@ def test_the_demo_trains_and_draws(tmp_path):
     assert result.returncode == 0, result.stderr
     for name, warmup in (("with", 8), ("without", 0)):
         (line,) = re.findall(rf"^rate +{name} warmup(.*)$", result.stdout, re.MULTILINE)
-        expected = reference.warmup_cosine_decay(np.array([0, 4, 8, 10, 19, 20]), 1e-3, warmup, 20)
+        expected = reference.warmup_decay(np.array([0, 4, 8, 10, 19, 20]), 1e-3, warmup, 20)
         assert line.split() == [f"{rate:.4e}" for rate in expected]
     assert len(re.findall(r"^with(?:out)? warmup +\d+\.\d+ +\d+\.\d+ +\d+\.\d %$", result.stdout, re.MULTILINE)) == 2
     assert re.search(r"^Warmup .* on 360 test images\.$", result.stdout, re.MULTILINE)

@@ -73,10 +73,7 @@ except tf.errors.InternalError as error:
     print(error.message, fake_gpu.launches())
 """
     said = run("-c", BEGIN.replace(' and "GPU:0" in evaluate().device', "") + script, streams=False)
-    assert (
-        "Lrops>WarmupCosineDecay: the CUDA kernel lrops_warmup_cosine could not be launched: the device gives no"
-        in said
-    )
+    assert "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: the device gives no" in said
     assert said.endswith("0\n")
 
 
@@ -92,7 +89,7 @@ fake_gpu.library.fake_fail(b"", 0)
 print(evaluate().numpy() == schedule(5).numpy())
 """
     *errors, passed = run("-c", BEGIN + script).splitlines()
-    said = "Lrops>WarmupCosineDecay: the CUDA kernel lrops_warmup_cosine could not be launched: cuLaunchKernel returned"
+    said = "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: cuLaunchKernel returned"
     assert sum(said in line for line in errors) == 2
     assert passed == "True"
 

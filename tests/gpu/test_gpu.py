@@ -30,7 +30,7 @@ def test_any_shape_gets_its_rates_on_the_gpu(shape):
     with tf.device("GPU:0"):
         rates = schedule_of(curve)(tf.constant(steps))
     assert "GPU:0" in rates.device
-    expected = _native.warmup_cosine_decay(steps, **curve.arguments(dtype="float32"))
+    expected = _native.warmup_decay(steps, **curve.arguments(dtype="float32"))
     np.testing.assert_array_equal(rates.numpy(), expected, strict=True)
 
 
@@ -46,7 +46,7 @@ def test_an_evaluation_is_one_launch_and_no_copy(shape):
 
         events = benchmark.gpu_events(evaluate, 10)
     kernels = 10 if steps.shape.num_elements() else 0
-    assert sum(count for name, count in events.items() if "lrops_warmup_cosine" in name) == kernels
+    assert sum(count for name, count in events.items() if "lrops_warmup_decay" in name) == kernels
     assert not [name for name in events if "Memcpy" in name]
 
 
@@ -59,5 +59,5 @@ def test_it_trains(strategy):
         model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse", jit_compile=strategy is None)
         model.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=2, verbose=0)
     assert model.optimizer.iterations.numpy() == 4
-    expected = _native.warmup_cosine_decay(np.array(4), **Curve(warmup_steps=2, total_steps=10).arguments())
+    expected = _native.warmup_decay(np.array(4), **Curve(warmup_steps=2, total_steps=10).arguments())
     assert model.optimizer.learning_rate.numpy() == np.float32(expected)

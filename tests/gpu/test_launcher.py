@@ -27,7 +27,7 @@ def built(tmp_path_factory):
     constants = (
         f'inline constexpr char kPtx[] = R"ptx({ptx})ptx";\ninline constexpr char kLeastDriver[] = "{DRIVER}";\n'
     )
-    (folder / "kernels" / "warmup_cosine_ptx.h").write_text(constants)  # as CMakeLists.txt writes it
+    (folder / "kernels" / "learning_rate_ptx.h").write_text(constants)  # as CMakeLists.txt writes it
     launcher = [HERE / "launcher.cc", toolchain.ROOT / "cc" / "kernels" / "cuda_launcher.cc"]
     toolchain.shared_library(folder / "launcher.so", *launcher, "-ldl")
     for name, options in {"new": [], "old": ["-DOLD_DRIVER"]}.items():
@@ -70,7 +70,7 @@ print(json.dumps([error, calls(), ctypes.addressof(of), driver().fake_image().de
     assert error == ""
     assert calls == [
         "cuLibraryLoadData",
-        "cuLibraryGetKernel lrops_warmup_cosine",
+        "cuLibraryGetKernel lrops_warmup_decay",
         f"cuLaunchKernel stream={stream:#x} context=7 grid=1,1,1 block=32,1,1 shared=0",
     ]
     assert image == toolchain.PTX.read_text()
@@ -92,7 +92,7 @@ print(json.dumps([error, calls()]))
     launches = [call for call in calls if call.startswith("cuLaunchKernel")]
     assert len(launches) == 1
     assert f"grid={grid},1,1 block={block},1,1" in launches[0]
-    rates = _native.warmup_cosine_decay(np.arange(count) % 101, **CURVE.arguments(dtype="float32"))
+    rates = _native.warmup_decay(np.arange(count) % 101, **CURVE.arguments(dtype="float32"))
     np.testing.assert_array_equal(np.load(tmp_path / "bits.npy"), rates.view("u4"))
 
 
@@ -131,7 +131,7 @@ print(json.dumps([errors, calls()]))
 def test_a_null_stream_is_an_error(run):
     error, calls = run("print(json.dumps([launch(5, None)[1], calls()]))")
     assert error == (
-        "the CUDA kernel lrops_warmup_cosine could not be launched: the device gives no CUDA stream, so it is none of "
+        "the CUDA kernel lrops_warmup_decay could not be launched: the device gives no CUDA stream, so it is none of "
         "the NVIDIA GPUs that TensorFlow drives itself. Evaluate the schedule on a CPU, with tf.device('CPU:0')."
     )
     assert calls == []
@@ -184,7 +184,7 @@ print(json.dumps([error, launch(5, of)[1]]))
     said, cure = ERRORS[code]
     if call == "cuLibraryGetKernel":
         said = said.removesuffix(LOG)  # nothing is compiled there
-    assert error.startswith(f"the CUDA kernel lrops_warmup_cosine could not be launched: {call} returned {said}. ")
+    assert error.startswith(f"the CUDA kernel lrops_warmup_decay could not be launched: {call} returned {said}. ")
     assert [known for known in CURES if re.search(known, error)] == [cure]
     assert afterwards == ""  # nothing of the failure was kept
 
@@ -216,7 +216,7 @@ print(json.dumps(launch(5, of, {Restarts().arguments()})[1]))
 def test_a_driver_older_than_the_ptx_is_named(run):
     error = run("own = context(1)\nprint(json.dumps(launch(5, stream(own))[1]))", driver="old")
     assert error.startswith(
-        "the CUDA kernel lrops_warmup_cosine could not be launched: libcuda.so.1 has no cuLibraryLoadData. "
+        "the CUDA kernel lrops_warmup_decay could not be launched: libcuda.so.1 has no cuLibraryLoadData. "
         f"{DRIVER_CURE} On a CPU, with tf.device('CPU:0'), the op needs none."
     )
 

@@ -119,10 +119,10 @@ def test_one_kernel_and_no_copy_more_than_at_a_constant_rate(placed):
 
 def test_a_peak_in_a_variable_is_one_evaluation_and_one_product(placed):
     (step,) = placed("peak").values()
-    assert step["Lrops>WarmupCosineDecay"] == 1
+    assert step["Lrops>WarmupDecay"] == 1
     (constant,) = placed("constant").values()
     assert step - constant - collections.Counter(dict.fromkeys(NO_KERNEL, 99)) == {
-        "Lrops>WarmupCosineDecay": 1,
+        "Lrops>WarmupDecay": 1,
         "Cast": 2,
         "Mul": 1,
     }
@@ -139,6 +139,6 @@ def test_each_replica_evaluates_on_its_own_device(placed):
     constant, step = placed("constant", 2), placed("decay", 2)
     assert step.keys() == constant.keys() >= {"GPU:0", "GPU:1"}
     for device in ("GPU:0", "GPU:1"):
-        assert step[device]["Lrops>WarmupCosineDecay"] == 1
+        assert step[device]["Lrops>WarmupDecay"] == 1
         assert kernels(step[device]) == kernels(constant[device]) + 1
         assert copies(step[device]) == copies(constant[device])

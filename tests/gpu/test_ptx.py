@@ -29,7 +29,7 @@ def test_make_ptx_writes_what_is_committed(tmp_path):
 
 def test_it_holds_the_kernels_and_nothing_else():
     text = toolchain.PTX.read_text()
-    assert re.findall(r"\.entry (\w+)", text) == ["lrops_warmup_cosine", "lrops_warmup_cosine_restarts"]
+    assert re.findall(r"\.entry (\w+)", text) == ["lrops_warmup_decay", "lrops_warmup_cosine_restarts"]
     assert not re.findall(r"^\.global.*", text, re.MULTILINE)
 
 

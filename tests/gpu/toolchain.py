@@ -12,7 +12,7 @@ import tensorflow as tf
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PTX = ROOT / "cc" / "kernels" / "warmup_cosine.ptx"
+PTX = ROOT / "cc" / "kernels" / "learning_rate.ptx"
 
 
 def compiler(name, variable=None):

@@ -1,7 +1,7 @@
 // The ops on a GPU, device side: the formula over every element of `step`, which stays in device memory.
-// It includes no TensorFlow, C++ library or CUDA header: NVRTC compiles it to warmup_cosine.ptx, which is committed
+// It includes no TensorFlow, C++ library or CUDA header: NVRTC compiles it to learning_rate.ptx, which is committed
 // beside it (`make ptx`).
-#include "formula/warmup_cosine.h"
+#include "formula/learning_rate.h"
 
 // `bytes`, the width of the output, is the same in every thread: one kernel to compile at a driver's first launch costs
 // more than a choice between three stores.
@@ -18,9 +18,15 @@ __device__ inline void LearningRates(const Curve& curve, const lrops::Format& fo
   }
 }
 
-extern "C" __global__ void lrops_warmup_cosine(const lrops::DecayCurve curve, const lrops::Format format,
-                                               const int bytes, const long long* step, const long long count,
-                                               void* out) {
+extern "C" __global__ void lrops_warmup_decay(const lrops::DecayCurve curve, const lrops::Format format,
+                                              const int bytes, const long long* step, const long long count,
+                                              void* out) {
+  LearningRates(curve, format, bytes, step, count, out);
+}
+
+extern "C" __global__ void lrops_warmup_inverse_sqrt(const lrops::InverseSqrtCurve curve, const lrops::Format format,
+                                                     const int bytes, const long long* step, const long long count,
+                                                     void* out) {
   LearningRates(curve, format, bytes, step, count, out);
 }
 

@@ -5,23 +5,45 @@
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 
-REGISTER_OP("Lrops>WarmupCosineDecay")
+REGISTER_OP("Lrops>WarmupDecay")
     .Input("step: int64")
     .Output("learning_rate: dtype")
     .Attr("initial_learning_rate: string")
     .Attr("warmup_steps: int")
     .Attr("total_steps: int")
     .Attr("alpha: string = '0.001'")
+    .Attr("decay: {'cosine', 'linear', 'minus_sqrt'} = 'cosine'")
     .Attr("hold_steps: int = 0")
     .Attr("warmup_start: string = '0'")
     .Attr("start_step: int = 0")
     .Attr("dtype: {half, bfloat16, float, double} = DT_FLOAT")
     .SetShapeFn(tensorflow::shape_inference::UnchangedShape)
     .Doc(R"doc(
-The learning rate at `step`: linear warmup, a hold at the peak, cosine decay to a floor.
+The learning rate at `step`: linear warmup, a hold at the peak, a decay to a floor.
 
-lrops.WarmupCosineDecay documents the attributes. TensorFlow has no attribute of type double, so real numbers are decimal
+lrops.WarmupDecay documents the attributes. TensorFlow has no attribute of type double, so real numbers are decimal
 strings that read back exactly.
+
+step: Optimizer steps, of any shape.
+learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
+)doc");
+
+REGISTER_OP("Lrops>WarmupInverseSqrt")
+    .Input("step: int64")
+    .Output("learning_rate: dtype")
+    .Attr("initial_learning_rate: string")
+    .Attr("warmup_steps: int")
+    .Attr("timescale: int = 0")
+    .Attr("hold_steps: int = 0")
+    .Attr("warmup_start: string = '0'")
+    .Attr("start_step: int = 0")
+    .Attr("dtype: {half, bfloat16, float, double} = DT_FLOAT")
+    .SetShapeFn(tensorflow::shape_inference::UnchangedShape)
+    .Doc(R"doc(
+The learning rate at `step`: linear warmup, a hold at the peak, then one over the square root of the step.
+
+lrops.WarmupInverseSqrt documents the attributes; `timescale` is 0 for `warmup_steps`. Real numbers are decimal strings,
+as in Lrops>WarmupDecay.
 
 step: Optimizer steps, of any shape.
 learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
@@ -45,7 +67,7 @@ REGISTER_OP("Lrops>WarmupCosineRestarts")
 The learning rate at `step`: linear warmup, then cycles of cosine decay, each starting again at a peak.
 
 lrops.WarmupCosineRestarts documents the attributes; `cycles` is 0 for as many as end within 2^62 steps. Real numbers are
-decimal strings, as in Lrops>WarmupCosineDecay.
+decimal strings, as in Lrops>WarmupDecay.
 
 step: Optimizer steps, of any shape.
 learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.

@@ -103,6 +103,7 @@ class LearningRateXla : public tensorflow::XlaOpKernel {
 };
 
 REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<DecayParameters>);
+REGISTER_XLA_OP(Name(kInverseSqrtOp), LearningRateXla<InverseSqrtParameters>);
 REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<RestartsParameters>);
 
 // TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. Where this library is
@@ -123,7 +124,9 @@ bool RegisterLate(const char* op) {
   }
   return true;
 }
-const bool registered_late = RegisterLate<DecayParameters>(kDecayOp) && RegisterLate<RestartsParameters>(kRestartsOp);
+const bool registered_late = RegisterLate<DecayParameters>(kDecayOp) &&
+                             RegisterLate<InverseSqrtParameters>(kInverseSqrtOp) &&
+                             RegisterLate<RestartsParameters>(kRestartsOp);
 
 }  // namespace
 }  // namespace lrops

@@ -41,6 +41,7 @@ class LearningRateCpu : public tensorflow::OpKernel {
 };
 
 REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<DecayParameters>);
+REGISTER_KERNEL_BUILDER(Name(kInverseSqrtOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<InverseSqrtParameters>);
 REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<RestartsParameters>);
 
 }  // namespace

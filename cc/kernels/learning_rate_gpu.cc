@@ -48,6 +48,7 @@ void Register(const char* op) {
 const bool registered = [] {
   if (tensorflow::IsBuiltWithROCm()) return false;
   Register<DecayParameters>(kDecayOp);
+  Register<InverseSqrtParameters>(kInverseSqrtOp);
   Register<RestartsParameters>(kRestartsOp);
   return true;
 }();

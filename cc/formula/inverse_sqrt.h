@@ -1,0 +1,52 @@
+// The hyper-parameters of WarmupInverseSqrt: their rules, and the exact constants of its curve.
+#ifndef LROPS_FORMULA_INVERSE_SQRT_H_
+#define LROPS_FORMULA_INVERSE_SQRT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "formula/curve.h"
+
+namespace lrops {
+
+struct InverseSqrtParameters : Hyperparameters {
+  using Curve = InverseSqrtCurve;
+  std::optional<std::int64_t> timescale;  // N; empty: W
+  std::int64_t hold_steps;                // H
+
+  template <class Visitor>
+  void Visit(Visitor&& visit) {
+    Hyperparameters::Visit(visit);
+    visit("timescale", timescale);
+    visit("hold_steps", hold_steps);
+  }
+};
+
+// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+inline std::string Refusal(const InverseSqrtParameters& h, const Dtype& dtype) {
+  std::string refusal = internal::SharedRefusal(h, dtype);
+  if (refusal.empty()) {
+    refusal = internal::Refusal({{"hold_steps", h.hold_steps, 0}, {"timescale", h.timescale.value_or(1), 1}});
+  }
+  if (refusal.empty() && !h.timescale && h.warmup_steps == 0) {
+    return "timescale must be given where there is no warmup: it is warmup_steps by default, and must be at least 1. "
+           "Received: timescale=None, warmup_steps=0";
+  }
+  return refusal;
+}
+
+// The hyper-parameters must have passed Refusal.
+inline InverseSqrtCurve MakeCurve(const InverseSqrtParameters& h) {
+  InverseSqrtCurve curve;
+  static_cast<Frame&>(curve) = internal::MakeFrame(h);
+  curve.decay_start = static_cast<u64>(h.warmup_steps) + static_cast<u64>(h.hold_steps);
+  curve.timescale = static_cast<u64>(h.timescale.value_or(h.warmup_steps));
+  curve.inverse_root = InverseSquareRoot(curve.timescale);
+  curve.peak = internal::Peak(h);
+  return curve;
+}
+
+}  // namespace lrops
+
+#endif  // LROPS_FORMULA_INVERSE_SQRT_H_
