@@ -339,7 +339,7 @@ class WarmupDecay(Schedule, _hyperparameters.Decay):
     |---|---|---|
     | "cosine" | sin(pi/2 * u)**2 | Loshchilov and Hutter 2017 (arXiv 1608.03983): `WarmupCosineDecay` |
     | "linear" | u | Devlin et al. 2019 (BERT, arXiv 1810.04805); Defazio et al. 2023 (arXiv 2310.07831) |
-    | "minus_sqrt" | 1 - sqrt(1 - u) | the cooldown of Hägele et al. 2024 (arXiv 2405.18392), usually behind a long hold |
+    | "minus_sqrt" | 1 - sqrt(1 - u) | the cooldown of Hägele et al. 2024 (arXiv 2405.18392), behind a long hold |
 
     Devices, modes and exactness are those of `WarmupCosineDecay`.
 

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import lrops
-from lrops import _native, reference
+from lrops import curves, reference
 
 INT64 = np.iinfo(np.int64)
 MAX_STEPS = 2**62
@@ -36,6 +36,11 @@ TOLERANCE_ULP = {
 class Case:
     """The arguments of one schedule, as the fields of a dataclass, and who takes them: the class and the functions."""
 
+    @staticmethod
+    def native(steps, **arguments):
+        """The rates as the compiled module gives them, without TensorFlow."""
+        return curves.rates(arguments, steps)
+
     def arguments(self, **changes):
         """As keywords of the schedule, of the native function and of the reference."""
         return dataclasses.asdict(self) | changes
@@ -56,7 +61,6 @@ class Curve(Case):
     """A `WarmupCosineDecay`."""
 
     schedule = lrops.WarmupCosineDecay
-    native = staticmethod(_native.warmup_decay)
     reference = staticmethod(reference.warmup_decay)
 
     initial_learning_rate: float = 1e-3
@@ -74,11 +78,45 @@ class Curve(Case):
 
 
 @dataclasses.dataclass(frozen=True)
+class Decay(Curve):
+    """A `WarmupDecay`."""
+
+    schedule = lrops.WarmupDecay
+
+    decay: str = "cosine"
+
+    def landmarks(self):
+        """As of a Curve, with where minus_sqrt goes over to its second piece."""
+        (start, warmup, held, *rest), ends = super().landmarks()
+        return [start, warmup, held, held + (self.total_steps - held) // 4, *rest], ends
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseSqrt(Case):
+    """A `WarmupInverseSqrt`."""
+
+    schedule = lrops.WarmupInverseSqrt
+    reference = staticmethod(reference.warmup_inverse_sqrt)
+
+    initial_learning_rate: float = 1e-3
+    warmup_steps: int = 1000
+    timescale: int | None = None
+    hold_steps: int = 0
+    warmup_start: float = 0.0
+    start_step: int = 0
+
+    def landmarks(self):
+        """As of a Curve; where the root is exact; and a hundred timescales after the peak."""
+        held, scale = self.warmup_steps + self.hold_steps, self.timescale or self.warmup_steps
+        exact = [held + (part**2 - 1) * scale for part in (2, 4, 8)]
+        return [0, self.warmup_steps, held, *exact], [max(self.warmup_steps, 1), held + 100 * scale, 2**63]
+
+
+@dataclasses.dataclass(frozen=True)
 class Restarts(Case):
     """A `WarmupCosineRestarts`."""
 
     schedule = lrops.WarmupCosineRestarts
-    native = staticmethod(_native.warmup_cosine_restarts)
     reference = staticmethod(reference.warmup_cosine_restarts)
 
     initial_learning_rate: float = 1e-3
@@ -143,6 +181,24 @@ CORNERS = {
     "peak_one": Curve(initial_learning_rate=1.0, alpha=0.0, warmup_steps=2**25, total_steps=2**26),
     "peak_tie": Curve(initial_learning_rate=1 + 2**-24, warmup_steps=4, total_steps=12),
     "past_2_24": Curve(warmup_steps=2**24 + 1, total_steps=2**31 + 7),
+    "linear": Decay(decay="linear", hold_steps=20_000),
+    "linear_one_step": Decay(decay="linear", warmup_steps=0, total_steps=1),
+    "linear_longest": Decay(decay="linear", alpha=0.0, total_steps=MAX_STEPS),
+    "linear_ties": Decay(decay="linear", initial_learning_rate=1 + 2**-24, warmup_steps=4, total_steps=68, alpha=0.0),
+    "minus_sqrt": Decay(decay="minus_sqrt", hold_steps=20_000),
+    "minus_sqrt_one_step": Decay(decay="minus_sqrt", warmup_steps=0, total_steps=1),
+    "minus_sqrt_longest": Decay(decay="minus_sqrt", alpha=0.0, total_steps=MAX_STEPS),
+    "minus_sqrt_early": Decay(decay="minus_sqrt", start_step=-MAX_STEPS, warmup_steps=2**40, total_steps=MAX_STEPS),
+    # Every root of a square over 2^20 is exact, and many are ties in bfloat16 and float16.
+    "minus_sqrt_ties": Decay(
+        decay="minus_sqrt", initial_learning_rate=1.0, warmup_steps=0, total_steps=2**20, alpha=0.0
+    ),
+    "inverse_sqrt": InverseSqrt(),
+    "inverse_sqrt_hold": InverseSqrt(hold_steps=20_000, warmup_start=0.1, start_step=-1),
+    "inverse_sqrt_least": InverseSqrt(warmup_steps=0, timescale=1),
+    "inverse_sqrt_longest": InverseSqrt(warmup_steps=7, timescale=MAX_STEPS, start_step=-MAX_STEPS),
+    "inverse_sqrt_ties": InverseSqrt(initial_learning_rate=1 + 2**-24, warmup_steps=4, timescale=48),
+    "inverse_sqrt_longest_hold": InverseSqrt(hold_steps=MAX_STEPS, warmup_steps=MAX_STEPS, start_step=-MAX_STEPS),
     "restarts": Restarts(),
     "restarts_one_step": Restarts(first_decay_steps=1, cycles=1),
     "restarts_ties": Restarts(warmup_steps=7, first_decay_steps=3, t_mul=1.5, m_mul=0.9, cycles=40, warmup_start=0.1),
@@ -164,6 +220,28 @@ def random_curves(count, seed=20261123):
             total_steps=total,
             alpha=draw.choice([0.0, 1.0, 0.001, 0.1, draw.random()]),
             hold_steps=draw.choice([0, draw.randint(0, total - 1 - warmup)]),
+            warmup_start=draw.choice([0.0, draw.random()]),
+            start_step=draw.choice([0, -1, draw.randint(-(10**6), 10**6)]),
+        )
+
+
+def random_decays(count, seed=20261125):
+    """The curves of random_curves, along a line and a square root by turns."""
+    for curve, decay in zip(random_curves(count, seed), itertools.cycle(["linear", "minus_sqrt"]), strict=False):
+        yield Decay(**curve.arguments(), decay=decay)
+
+
+def random_inverse_sqrts(count, seed=20261126):
+    """Inverse square roots over the whole range of every hyper-parameter."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        warmup = draw.choice([0, 500, draw.randint(0, 10**6), int(2 ** draw.uniform(20, 62))])
+        scale = draw.choice([draw.randint(1, 10**6), int(2 ** draw.uniform(0, 62))])
+        yield InverseSqrt(
+            initial_learning_rate=draw.choice([1e-3, 10 ** draw.uniform(-12, 6)]),
+            warmup_steps=warmup,
+            timescale=draw.choice([scale, None if warmup else scale]),
+            hold_steps=draw.choice([0, draw.randint(0, 10**6)]),
             warmup_start=draw.choice([0.0, draw.random()]),
             start_step=draw.choice([0, -1, draw.randint(-(10**6), 10**6)]),
         )
@@ -197,6 +275,8 @@ CURVES = CORNERS | {
     "restarts_one_longest": Restarts(first_decay_steps=MAX_STEPS, cycles=1),
 }
 CURVES |= {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+CURVES |= {f"random_decay{i}": curve for i, curve in enumerate(random_decays(24))}
+CURVES |= {f"random_inverse_sqrt{i}": curve for i, curve in enumerate(random_inverse_sqrts(12))}
 CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restarts(12))}
 
 

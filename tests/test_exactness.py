@@ -2,24 +2,35 @@
 
 import bisect
 import functools
+import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
 import pytest
-from conftest import CORNERS, CURVES, DTYPES, MODES, PRECISION, TOLERANCE_ULP, Curve, held_by, schedule_of
+from conftest import CORNERS, CURVES, DTYPES, MODES, PRECISION, TOLERANCE_ULP, Curve, InverseSqrt, held_by, schedule_of
 
-from lrops import _native, reference
+from lrops import reference
 
 
 @mpmath.workprec(400)
 def true_rate(curve, step):
     """The definition, in exact integers and 400 bits."""
     s = max(int(step) - curve.start_step, 0)
-    peak, alpha, first = map(mpmath.mpf, (curve.initial_learning_rate, curve.alpha, curve.warmup_start))
+    peak, first = mpmath.mpf(curve.initial_learning_rate), mpmath.mpf(curve.warmup_start)
     if s < curve.warmup_steps:
         return peak * (first + (1 - first) * mpmath.mpf(s) / curve.warmup_steps)
+    if isinstance(curve, InverseSqrt):
+        scale = curve.warmup_steps if curve.timescale is None else curve.timescale
+        return peak * mpmath.sqrt(mpmath.mpf(scale) / (scale + max(s - curve.warmup_steps - curve.hold_steps, 0)))
     phase, height = (true_decay if isinstance(curve, Curve) else true_restarts)(curve, s)
-    return peak * (alpha + (1 - alpha) * height * (1 + mpmath.cospi(phase)) / 2)
+    decayed = {
+        "cosine": lambda: (1 + mpmath.cospi(phase)) / 2,
+        "linear": lambda: 1 - phase,
+        "minus_sqrt": lambda: 1 - mpmath.sqrt(phase),
+    }[getattr(curve, "decay", "cosine")]()
+    alpha = mpmath.mpf(curve.alpha)
+    return peak * (alpha + (1 - alpha) * height * decayed)
 
 
 def true_decay(curve, s):
@@ -89,6 +100,27 @@ def test_same_bits_at_random(mode, name):
     assert mode(curve, curve.steps(), "float32").tobytes() == expected.tobytes()
 
 
+def rounded(value, dtype):
+    """A Fraction to the nearest number of `dtype`, ties to even."""
+    precision, _ = PRECISION[dtype]
+    exponent = math.frexp(float(value))[1] - precision
+    return math.ldexp(round(value / Fraction(2) ** exponent), exponent)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_root_that_is_exact_rounds_to_even(mode, dtype):
+    """Half of these rates are ties: with an error of 2^-60 some would go the wrong way."""
+    roots = np.arange(1025)
+    decay = CORNERS["minus_sqrt_ties"]  # of 2^20 steps, so that the square of each number is a step with an exact root
+    expected = [rounded(1 - Fraction(int(root), 1024), dtype) for root in roots]
+    assert mode(decay, roots**2, dtype).tolist() == expected
+    ties = Fraction(1 + 2.0 ** -PRECISION[dtype][0])  # a peak between two numbers of the dtype
+    inverse = InverseSqrt(initial_learning_rate=float(ties), warmup_steps=5 * 2**20)
+    steps = [inverse.warmup_steps * (2**doublings) ** 2 for doublings in range(14)]
+    expected = [rounded(ties / 2**doublings, dtype) for doublings in range(14)]
+    assert mode(inverse, np.array(steps), dtype).tolist() == expected
+
+
 @pytest.mark.parametrize("start_step", [0, -1, 2**40])
 def test_every_step_of_a_small_curve(mode, start_step):
     curve = Curve(warmup_steps=50, hold_steps=20, total_steps=500, warmup_start=0.1, start_step=start_step)
@@ -108,7 +140,7 @@ def test_a_million_steps_agree_with_the_reference():
     curve = Curve(warmup_steps=10_000, total_steps=900_001, alpha=0.0)
     for dtype in ("float16", "float32"):
         arguments = curve.arguments(dtype=dtype)
-        rates = _native.warmup_decay(steps, **arguments)
+        rates = curve.native(steps, **arguments)
         assert rates.tobytes() == reference.warmup_decay(steps, **arguments).tobytes()
 
 

@@ -71,7 +71,12 @@ assert isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
 assert isinstance(lrops.LearningRateLogger(), keras.callbacks.Callback)
 print("loaded", repr(schedule))
 """
-SCHEDULES = ["WarmupCosineDecay(0.01, 8, 40)", "WarmupCosineRestarts(0.01, 8, 40)"]
+SCHEDULES = [
+    "WarmupCosineDecay(0.01, 8, 40)",
+    "WarmupCosineRestarts(0.01, 8, 40)",
+    "WarmupDecay(0.01, 8, 40, decay='linear')",
+    "WarmupInverseSqrt(0.01, 8)",
+]
 
 
 HOWS = {
@@ -84,7 +89,7 @@ HOWS = {
 
 @pytest.mark.parametrize(
     ("keras", "schedule", "how"),
-    [("tf_keras", 0, "import"), ("tf_keras", 1, "import_module"), ("tf_keras", 0, "thread"), ("keras", 1, "import")],
+    [("tf_keras", 2, "import"), ("tf_keras", 1, "import_module"), ("tf_keras", 0, "thread"), ("keras", 3, "import")],
 )
 def test_a_process_that_only_loads(tmp_path, keras, schedule, how):
     """The order of the alphabet: lrops, and tf_keras after it."""

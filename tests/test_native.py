@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import DTYPES, Curve
+from conftest import DTYPES, Decay
 
 from lrops import _native
 
-ARGUMENTS = Curve(warmup_steps=10, total_steps=100).arguments(dtype="float32")
+ARGUMENTS = Decay(warmup_steps=10, total_steps=100).arguments(dtype="float32")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -24,6 +24,7 @@ def test_it_gives_the_dtype_it_was_asked_for(dtype):
         ({"warmup_steps": 1.5}, "warmup_steps must be an integer of 64 bits. Received: warmup_steps=1.5"),
         ({"total_steps": 2**64}, "total_steps must be an integer of 64 bits.*=18446744073709551616"),
         ({"dtype": 3}, "dtype must be a string. Received: dtype=3"),
+        ({"decay": None}, "decay must be a string. Received: decay=None"),
         ({"beta": 1.0}, "unknown argument among .*'beta': 1.0"),
     ],
 )

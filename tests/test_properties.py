@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DTYPES, INT64, MAX_STEPS, PRECISION, Curve, Restarts
+from conftest import DTYPES, INT64, MAX_STEPS, PRECISION, Curve, Decay, InverseSqrt, Restarts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_exactness import TOLERANCE_ULP, distance, true_rate
@@ -17,6 +17,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, max_examples=30
 settings.load_profile("ci")
 
 ratios = st.floats(0, 1)
+decays = st.sampled_from(["cosine", "linear", "minus_sqrt"])
 int64s = st.integers(INT64.min, INT64.max)
 
 
@@ -24,12 +25,27 @@ int64s = st.integers(INT64.min, INT64.max)
 def curves(draw, longest=MAX_STEPS):
     total = draw(st.integers(1, longest) | st.integers(1, 1000))
     warmup = draw(st.integers(0, total - 1))
-    return Curve(
+    return Decay(
+        decay=draw(decays),
         initial_learning_rate=draw(st.floats(1e-30, 1e30) | st.floats(1e-6, 1)),
         warmup_steps=warmup,
         total_steps=total,
         alpha=draw(ratios),
         hold_steps=draw(st.integers(0, total - 1 - warmup)),
+        warmup_start=draw(ratios),
+        start_step=draw(st.integers(-MAX_STEPS, MAX_STEPS) | st.just(0)),
+    )
+
+
+@st.composite
+def inverse_sqrts(draw):
+    warmup = draw(st.integers(0, MAX_STEPS) | st.integers(0, 1000))
+    scale = st.integers(1, MAX_STEPS) | st.integers(1, 1000)
+    return InverseSqrt(
+        initial_learning_rate=draw(st.floats(1e-30, 1e30) | st.floats(1e-6, 1)),
+        warmup_steps=warmup,
+        timescale=draw(scale | st.none() if warmup else scale),
+        hold_steps=draw(st.integers(0, MAX_STEPS) | st.just(0)),
         warmup_start=draw(ratios),
         start_step=draw(st.integers(-MAX_STEPS, MAX_STEPS) | st.just(0)),
     )
@@ -76,6 +92,18 @@ def test_inside_the_curve_too(curve, data):
         assert distance(rate, true_rate(curve, step), "float32") <= TOLERANCE_ULP["float32"]
 
 
+@given(inverse_sqrts(), st.data(), st.sampled_from(("float32", "float64")))
+def test_an_inverse_square_root_too(curve, data, dtype):
+    held = curve.warmup_steps + curve.hold_steps
+    exact = st.integers(1, 40).map(lambda part: held + (part**2 - 1) * (curve.timescale or curve.warmup_steps))
+    steps = data.draw(st.lists(st.integers(0, 2 * held) | exact | int64s, min_size=1, max_size=8))
+    steps = [min(max(near(curve, step), int(INT64.min)), int(INT64.max)) for step in steps]
+    found = rates(curve, steps, dtype)
+    for step, rate in zip(steps, found, strict=True):
+        assert distance(rate, true_rate(curve, step), dtype) <= TOLERANCE_ULP[dtype]
+    assert (np.diff(rates(curve, sorted({step for step in steps if step >= near(curve, held)}), dtype)) <= 0).all()
+
+
 @given(restarts(), st.data())
 def test_in_every_cycle_too(curve, data):
     at = st.sampled_from(curve.starts()).flatmap(lambda start: st.integers(start - 2, start + 2))
@@ -105,7 +133,8 @@ def test_rises_in_warmup_and_never_after(curve, data):
 @given(curves())
 def test_no_jump_where_the_pieces_meet(curve):
     peak, decay_steps = curve.initial_learning_rate, curve.total_steps - curve.warmup_steps - curve.hold_steps
-    steepest = max(1 / max(curve.warmup_steps, 1), math.pi / 2 / decay_steps) * peak
+    decay = {"cosine": math.pi / 2 / decay_steps, "linear": 1 / decay_steps, "minus_sqrt": decay_steps**-0.5}
+    steepest = max(1 / max(curve.warmup_steps, 1), decay[curve.decay]) * peak
     joints = [curve.warmup_steps + curve.hold_steps, curve.total_steps]
     joints += [curve.warmup_steps] * (curve.warmup_steps > 0)  # without warmup the curve begins at the peak
     for joint in joints:
@@ -118,7 +147,7 @@ def test_no_jump_where_the_pieces_meet(curve):
 @given(curves(), st.integers(-20, 20), st.data())
 def test_scaling_the_peak_scales_the_curve(curve, power, data):
     steps = [near(curve, step) for step in data.draw(st.lists(st.integers(-5, curve.total_steps), min_size=1))]
-    scaled = Curve(**curve.arguments(initial_learning_rate=math.ldexp(curve.initial_learning_rate, power)))
+    scaled = Decay(**curve.arguments(initial_learning_rate=math.ldexp(curve.initial_learning_rate, power)))
     found = rates(curve, steps)
     normal = found >= 2.0**-1000  # a subnormal has fewer digits, and a power of two changes how many
     np.testing.assert_array_equal(rates(scaled, steps)[normal], np.ldexp(found, power)[normal])
@@ -128,7 +157,7 @@ def test_scaling_the_peak_scales_the_curve(curve, power, data):
 def test_start_step_shifts_the_curve(curve, by, data):
     assume(abs(curve.start_step + by) <= MAX_STEPS)
     steps = [near(curve, step) for step in data.draw(st.lists(st.integers(-5, curve.total_steps + 5), min_size=1))]
-    moved = Curve(**curve.arguments(start_step=curve.start_step + by))
+    moved = Decay(**curve.arguments(start_step=curve.start_step + by))
     np.testing.assert_array_equal(rates(moved, [step + by for step in steps]), rates(curve, steps))
 
 
@@ -149,12 +178,21 @@ def good(curve, dtype):
     """Whether the hyper-parameters keep every rule."""
     if not (0 < curve.initial_learning_rate < math.inf and holds(dtype, curve.initial_learning_rate)):
         return False
-    if not (0 <= curve.alpha <= 1 and 0 <= curve.warmup_start <= 1 and abs(curve.start_step) <= MAX_STEPS):
+    if not (0 <= curve.warmup_start <= 1 and abs(curve.start_step) <= MAX_STEPS):
         return False
     if not 0 <= curve.warmup_steps <= MAX_STEPS:
         return False
+    if isinstance(curve, InverseSqrt):
+        scale = curve.warmup_steps if curve.timescale is None else curve.timescale
+        return 1 <= scale <= MAX_STEPS and 0 <= curve.hold_steps <= MAX_STEPS
+    if not 0 <= curve.alpha <= 1:
+        return False
     if isinstance(curve, Curve):
-        return 0 <= curve.hold_steps and curve.warmup_steps + curve.hold_steps < curve.total_steps <= MAX_STEPS
+        return (
+            curve.decay in ("cosine", "linear", "minus_sqrt")
+            and 0 <= curve.hold_steps
+            and curve.warmup_steps + curve.hold_steps < curve.total_steps <= MAX_STEPS
+        )
     if not (curve.first_decay_steps >= 1 and 1 <= curve.t_mul < math.inf and 0 < curve.m_mul <= 1):
         return False
     if curve.cycles is not None and curve.cycles < 1:
@@ -178,11 +216,21 @@ def mostly(usual, any_at_all):
 any_ratio = mostly(ratios, st.floats())
 any_peak = mostly(st.sampled_from([1e-3, 1.0, 6e4, 1e-7]) | st.floats(1e-30, 1e30), st.floats())
 any_count = mostly(st.integers(0, 1000) | st.integers(0, MAX_STEPS), int64s)
-shared = {"initial_learning_rate": any_peak, "warmup_steps": any_count, "alpha": any_ratio, "warmup_start": any_ratio}
+shared = {"initial_learning_rate": any_peak, "warmup_steps": any_count, "warmup_start": any_ratio}
 shared |= {"start_step": mostly(st.integers(-MAX_STEPS, MAX_STEPS), int64s)}
-any_curve = st.builds(Curve, **shared, total_steps=any_count, hold_steps=any_count) | st.builds(
+any_curve = st.builds(
+    Decay,
+    **shared,
+    alpha=any_ratio,
+    total_steps=any_count,
+    hold_steps=any_count,
+    decay=mostly(decays, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)),
+)
+any_curve |= st.builds(InverseSqrt, **shared, timescale=st.none() | any_count, hold_steps=any_count)
+any_curve |= st.builds(
     Restarts,
     **shared,
+    alpha=any_ratio,
     first_decay_steps=any_count,
     t_mul=mostly(st.sampled_from([1.0, 1.5, 2.0, 3.0]) | st.floats(1, 2), st.floats()),
     m_mul=mostly(st.just(1.0) | st.floats(0, 1, exclude_min=True), st.floats()),
@@ -213,6 +261,7 @@ nodes = st.fixed_dictionaries(
         "warmup_steps": int64s | st.integers(0, 10),
         "total_steps": int64s | st.integers(10, 100),
         "alpha": reals,
+        "decay": decays,
         "hold_steps": int64s | st.integers(0, 3),
         "warmup_start": reals,
         "start_step": int64s | st.integers(-3, 3),
@@ -234,7 +283,10 @@ def test_any_node_gives_a_rate_or_says_why_not(attributes, steps):
     except tf.errors.InvalidArgumentError as error:
         assert "Lrops>WarmupDecay: " in str(error) and "Received: " in str(error)
         return
-    arguments = {name: float(value) if isinstance(value, str) else value for name, value in attributes.items()}
+    arguments = {
+        name: float(value) if isinstance(value, str) and name != "decay" else value
+        for name, value in attributes.items()
+    }
     expected = Curve.native(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})
     assert found.tobytes() == expected.tobytes()
     assert np.isfinite(found.astype(float)).all()

@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import Curve, Restarts, run_process
+from conftest import Decay, InverseSqrt, Restarts, run_process
 
 ROOT = Path(__file__).parent.parent
 MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -73,16 +73,17 @@ arrays = [steps, steps.T, steps[::-2, ::3], steps[:0], steps[3, 3, 3:], np.array
 reals = [1e-3, 0.5, 1, 0, -1.0, 2.0, 1e-310, float("nan"), float("inf"), "1", None]
 integers = [0, 1, 10, 500, 2**62, -(2**62), 2**63 - 1, 2**64, -1, 1.5, None]
 dtypes = ["float16", "bfloat16", "float32", "float64", "float128", "", "float32\\0", None, 3]
-decay = DECAY
-restarts = RESTARTS
+decays = ["cosine", "linear", "minus_sqrt", "", "cosine\\0", None, 3]
+good_calls = GOOD
 try:
     import ml_dtypes  # gives NumPy its bfloat16
 except ImportError:
     dtypes.remove("bfloat16")
 
 def call(draw):
-    function, good = draw.choice([("warmup_decay", decay), ("warmup_cosine_restarts", restarts)])
-    changed = {name: draw.choice(dtypes if name == "dtype" else reals if isinstance(good[name], float) else integers)
+    function, good = draw.choice(good_calls)
+    texts = {"dtype": dtypes, "decay": decays}
+    changed = {name: draw.choice(texts.get(name, reals if isinstance(good[name], float) else integers))
                for name in draw.sample(sorted(good), draw.choice([0, 1, 1, 2]))}
     arguments = good | changed
     if draw.random() < 0.1:
@@ -131,8 +132,10 @@ def test_the_python_module(tmp_path, sanitizers):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
         "TSAN_OPTIONS": f"suppressions={tmp_path / 'suppressions'}",
     }
-    curves = {"DECAY": Curve(warmup_steps=10, total_steps=500), "RESTARTS": Restarts(first_decay_steps=70, cycles=4)}
-    script = CALLS
-    for name, curve in curves.items():
-        script = script.replace(name, repr(curve.arguments(dtype="float64")))
+    calls = [
+        ("warmup_decay", Decay(warmup_steps=10, total_steps=500, decay=decay)) for decay in ("cosine", "minus_sqrt")
+    ]
+    calls += [("warmup_inverse_sqrt", InverseSqrt(warmup_steps=10))]
+    calls += [("warmup_cosine_restarts", Restarts(first_decay_steps=70, cycles=4))]
+    script = CALLS.replace("GOOD", repr([(name, curve.arguments(dtype="float64")) for name, curve in calls]))
     assert int(run(sys.executable, "-c", script, folder=tmp_path, **environment)) > 100  # rates, and not refusals

@@ -1,7 +1,7 @@
 """What version 0.1 saved loads for ever, and gives the same bits: an op's name, attributes and defaults are a promise.
 
-saved/0.1 and saved/0.1-all were made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. They are never
-made anew: a new promise gets a folder beside them.
+saved/0.1 was made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. Once that is released the folder
+never changes: a new promise gets a folder of its own.
 """
 
 import json
@@ -20,6 +20,14 @@ CURVE = {
     "warmup_steps": 10,
     "total_steps": 2**40,
     "alpha": 0.01,
+    "hold_steps": 5,
+    "warmup_start": 0.1,
+    "start_step": -1,
+}
+INVERSE_SQRT = {
+    "initial_learning_rate": 1 / 3,
+    "warmup_steps": 10,
+    "timescale": 48,
     "hold_steps": 5,
     "warmup_start": 0.1,
     "start_step": -1,
@@ -48,9 +56,13 @@ def save(folder):
     """Writes the model, and what it gives."""
     module = tf.Module()
     schedules = {dtype: lrops.WarmupCosineDecay(**CURVE, dtype=dtype) for dtype in DTYPES}
+    for decay in ("linear", "minus_sqrt"):
+        schedules |= {f"{decay}_{dtype}": lrops.WarmupDecay(**CURVE, decay=decay, dtype=dtype) for dtype in DTYPES}
+    schedules |= {f"inverse_sqrt_{dtype}": lrops.WarmupInverseSqrt(**INVERSE_SQRT, dtype=dtype) for dtype in DTYPES}
     schedules |= {f"restarts_{dtype}": lrops.WarmupCosineRestarts(**RESTARTS, dtype=dtype) for dtype in DTYPES}
     # TensorFlow leaves an attribute that has its default out of the file: what the default is must not change either.
     schedules["defaults"] = lrops.WarmupCosineDecay(1e-3, 10, 2**40)
+    schedules["inverse_sqrt_defaults"] = lrops.WarmupInverseSqrt(1e-3, 10)
     schedules["restarts_defaults"] = lrops.WarmupCosineRestarts(1e-3, 10, 7)
     module.rates = tf.function(
         lambda step: {dtype: schedule(step) for dtype, schedule in schedules.items()},

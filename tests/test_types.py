@@ -22,6 +22,8 @@ def train(schedule: LearningRateSchedule, callbacks: list[keras.callbacks.Callba
 schedule = lrops.WarmupCosineDecay(1e-3, warmup_steps=10, total_steps=100)
 train(schedule, [lrops.LearningRateLogger()])
 train(lrops.WarmupCosineRestarts(1e-3, 10, 100, cycles=3, dtype="float64"), [])
+train(lrops.WarmupDecay(1e-3, 10, 100, 0.0, decay="linear"), [])
+train(lrops.WarmupInverseSqrt(1e-3, 10, timescale=None), [])
 steps: int = lrops.total_steps(100, epochs=3) + schedule.warmup_steps
 rate: float = float(schedule.on_host(3))
 lrops.plotting.plot(schedule, path="rate.png")
@@ -29,6 +31,7 @@ lrops.build_info["version"].split(".")
 at_a_step: tf.Tensor = schedule(3)
 reveal_type(schedule.warmup_steps)
 lrops.WarmupCosineDecay(1e-3, 10, 100, dtype="float8")  # wrong: dtype
+lrops.WarmupDecay(1e-3, 10, 100, decay="root")  # wrong: root
 lrops.LearningRateLogger(every="1")  # wrong: every
 lrops.total_steps(100, epochs="3")  # wrong: epochs
 schedule.no_such_name()  # wrong: no_such_name

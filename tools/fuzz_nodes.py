@@ -20,7 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from lrops import _hyperparameters, _native
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "saved" / "0.1-all"  # with every attribute said
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "saved" / "0.1"
 MODEL = saved_model_pb2.SavedModel.FromString((FOLDER / "saved_model.pb").read_bytes())
 RATES = json.loads((FOLDER / "rates.json").read_text())
 STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]  # of RATES

@@ -93,16 +93,16 @@ LROPS_HOST_DEVICE inline Real<U> Normalized(U significand, U exponent) {
   return {ShiftLeft(significand, zeros), exponent + zeros + far};
 }
 
-// The sticky bit of the part that was cut off makes the error less than one unit of the lowest bit: 2^-63 of the
-// product.
+template <class U>
+LROPS_HOST_DEVICE inline Real<U> WithSticky(Real<U> x, U cut) {
+  return {x.significand | NonZero(cut), x.exponent};
+}
+
+// Less than 2^-63 of the product off.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Product(Real<U> a, Real<U> b) {
   const U high = MultiplyHigh(a.significand, b.significand);
-  const U low = a.significand * b.significand;
-  const U zeros = LeadingZeros(high);  // 0 or 1; 64 where a or b is 0
-  const U next = ShiftRight(low, Constant(low, 64) - zeros);
-  const Real<U> product = Normalized(high, a.exponent + b.exponent);
-  return {product.significand | next | NonZero(ShiftLeft(low, zeros)), product.exponent};
+  return WithSticky(Normalized(high, a.exponent + b.exponent), a.significand * b.significand);
 }
 
 // a + b, or a - b where `minus` is all ones instead of 0. The result must lie in [0, 1), and b <= a / 2
@@ -141,6 +141,7 @@ struct Divisor {
   u64 shift;       // by how much d was shifted
 };
 
+// Less than 2^-63 of the quotient off.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
   const U zeros = LeadingZeros(n);
@@ -150,7 +151,7 @@ LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
   const U fits = ShiftRight(rest - value, Constant(n, 63)) ^ Constant(n, 1);  // 1 where rest >= value
   quotient = quotient + fits;
   rest = rest - fits * value;
-  return Normalized(quotient | NonZero(rest), zeros - shift - Constant(n, 2));
+  return WithSticky(Normalized(quotient, zeros - shift - Constant(n, 2)), rest);
 }
 
 // ---- Roots, by Newton's method without a branch
@@ -171,12 +172,13 @@ LROPS_HOST_DEVICE inline Real<U> InverseSquareRoot(U n) {
     const U part = MultiplyHigh(MultiplyHigh(y, y), m);  // at most 2 too small, as the next line allows for
     y = ShiftLeft(MultiplyHigh(y, constant((u64{3} << 62) - 2) - part), constant(1));
   }
+  y = Max(y, constant(u64{1} << 63));  // the root is above 1
   return {y, ShiftRight(constant(64) + odd - zeros, constant(1)) - constant(1)};
 }
 
 // sqrt(n / d) of integers 0 <= n <= d, n < 2^63, from 1 / sqrt(n) and 1 / sqrt(d), each as InverseSquareRoot gives it.
-// Exact where the root has no more than 32 significant bits; it always has not, where it has finitely many: then n / d
-// is a fraction of 2^62 at most. Elsewhere less than 2^-59.6 below it, and sticky.
+// A root with finitely many bits has at most 32, since d < 2^64: it comes out exact. Any other is sticky, and less than
+// 2^-59.6 off.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> SquareRoot(U n, Real<U> inverse_root_n, U d, Real<U> inverse_root_d) {
   const auto constant = [&](u64 value) { return Constant(n, value); };
@@ -188,18 +190,18 @@ LROPS_HOST_DEVICE inline Real<U> SquareRoot(U n, Real<U> inverse_root_n, U d, Re
       ShiftRight(root.significand, constant(32)) + (ShiftRight(root.significand, constant(31)) & constant(1));
   const Real<U> near = Normalized(bits, root.exponent - constant(32));
   const Real<U> found = Product(Product(near, near), denominator);
-  return Select((found.significand ^ numerator.significand) < constant(1), near,
-                Real<U>{root.significand | constant(1), root.exponent});
+  return Select((found.significand ^ numerator.significand) < constant(1), near, WithSticky(root, constant(1)));
 }
 
-// 1 / (2 * d) of the number d / 2^64 in [1/2, 1): never above it, and for d in [3/4, 1) less than 2^-60.8 of it below.
+// 1 / (2 * d) of the number d / 2^64 in [1/2, 1): never above it, and from 3/4 on less than 2^-60.8 of it below.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> HalfReciprocal(U d) {
   const auto constant = [&](u64 value) { return Constant(d, value); };
   const U top = ShiftRight(ShiftRight(d, constant(31)) + constant(1), constant(1));  // the nearest 32 bits
   const U first = ShiftLeft(constant(~u64{0}) / top, constant(31));                  // within 2^-31, times 2^63
   const U twice_less = constant(~u64{0}) - MultiplyHigh(d, first);                   // 2 - d * first, times 2^63
-  return {ShiftLeft(MultiplyHigh(first, twice_less), constant(1)), constant(0)};
+  const U second = ShiftLeft(MultiplyHigh(first, twice_less), constant(1));
+  return {Max(second, constant(u64{1} << 63)), constant(0)};  // it is above 1/2
 }
 
 }  // namespace lrops

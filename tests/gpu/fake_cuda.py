@@ -33,6 +33,7 @@ def launch(steps, of, curve=CURVE, dtype="float32"):
     steps = np.ascontiguousarray(steps, np.int64)
     out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
     error = ctypes.create_string_buffer(8192)
+    curve = ({"decay": "cosine"} if "total_steps" in curve else {}) | curve
     lines = (f"{name} {value.hex() if isinstance(value, float) else value}" for name, value in curve.items())
     arrays = [ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(steps.size), ctypes.c_void_p(out.ctypes.data)]
     _launcher.launch("\n".join(lines).encode(), dtype.encode(), *arrays, of and ctypes.byref(of), error, len(error))

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "formula/curve.h"
+#include "formula/inverse_sqrt.h"
 #include "formula/restarts.h"
 #include "kernels/cuda_launcher.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 void Read(const std::string& text, double* value) { *value = std::strtod(text.c_str(), nullptr); }
 void Read(const std::string& text, std::int64_t* value) { *value = std::strtoll(text.c_str(), nullptr, 10); }
+void Read(const std::string& text, std::string* value) { *value = text; }
 void Read(const std::string& text, std::optional<std::int64_t>* value) {
   if (text != "None") *value = std::strtoll(text.c_str(), nullptr, 10);
 }
@@ -36,6 +38,8 @@ extern "C" void launch(const char* hyperparameters, const char* dtype, const std
   std::map<std::string, std::string> values;
   std::istringstream lines(hyperparameters);
   for (std::string name, value; lines >> name >> value;) values[name] = value;
-  const auto launch = values.count("total_steps") ? Launch<lrops::DecayParameters> : Launch<lrops::RestartsParameters>;
+  const auto launch = values.count("total_steps")         ? Launch<lrops::DecayParameters>
+                      : values.count("first_decay_steps") ? Launch<lrops::RestartsParameters>
+                                                          : Launch<lrops::InverseSqrtParameters>;
   std::snprintf(error, size, "%s", launch(values, dtype, step, count, out, stream).c_str());
 }

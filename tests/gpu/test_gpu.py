@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import CORNERS, CURVES, DTYPES, GPU_MODES, Curve, held_by, schedule_of
 
-from lrops import _native, benchmark
+from lrops import benchmark
 
 pytestmark = pytest.mark.gpu
 
@@ -30,7 +30,7 @@ def test_any_shape_gets_its_rates_on_the_gpu(shape):
     with tf.device("GPU:0"):
         rates = schedule_of(curve)(tf.constant(steps))
     assert "GPU:0" in rates.device
-    expected = _native.warmup_decay(steps, **curve.arguments(dtype="float32"))
+    expected = curve.native(steps, **curve.arguments(dtype="float32"))
     np.testing.assert_array_equal(rates.numpy(), expected, strict=True)
 
 
@@ -53,11 +53,12 @@ def test_an_evaluation_is_one_launch_and_no_copy(shape):
 # Keras compiles with XLA by itself, but not under a strategy: there the kernel runs, and the lowering without one.
 @pytest.mark.parametrize("strategy", [None, tf.distribute.MirroredStrategy])
 def test_it_trains(strategy):
-    schedule = schedule_of(Curve(warmup_steps=2, total_steps=10))
+    curve = Curve(warmup_steps=2, total_steps=10)
+    schedule = schedule_of(curve)
     with strategy(["GPU:0"]).scope() if strategy else tf.device("GPU:0"):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse", jit_compile=strategy is None)
         model.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=2, verbose=0)
     assert model.optimizer.iterations.numpy() == 4
-    expected = _native.warmup_decay(np.array(4), **Curve(warmup_steps=2, total_steps=10).arguments())
+    expected = curve.native(np.array(4), **curve.arguments(dtype="float32"))
     assert model.optimizer.learning_rate.numpy() == np.float32(expected)

@@ -9,10 +9,8 @@ import numpy as np
 import ptx_on_host
 import pytest
 import toolchain
-from conftest import DTYPES, Curve, Restarts, held_by, run_python
+from conftest import DTYPES, Curve, InverseSqrt, Restarts, held_by, run_python
 from ptx import DRIVER
-
-from lrops import _native
 
 HERE = Path(__file__).parent
 CURVE = Curve(warmup_steps=10, total_steps=100, alpha=0.1)
@@ -92,7 +90,7 @@ print(json.dumps([error, calls()]))
     launches = [call for call in calls if call.startswith("cuLaunchKernel")]
     assert len(launches) == 1
     assert f"grid={grid},1,1 block={block},1,1" in launches[0]
-    rates = _native.warmup_decay(np.arange(count) % 101, **CURVE.arguments(dtype="float32"))
+    rates = CURVE.native(np.arange(count) % 101, **CURVE.arguments(dtype="float32"))
     np.testing.assert_array_equal(np.load(tmp_path / "bits.npy"), rates.view("u4"))
 
 
@@ -115,17 +113,18 @@ def work(i):
     for turn in range(20):
         errors.append(launch(5, streams[(i + turn) % 2])[1])
         errors.append(launch(5, streams[(i + turn) % 2], {Restarts().arguments()})[1])
+        errors.append(launch(5, streams[(i + turn) % 2], {InverseSqrt().arguments()})[1])
 threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(json.dumps([errors, calls()]))
 """
     errors, calls = run(snippet)
-    assert errors == [""] * 640
+    assert errors == [""] * 960
     assert _count(calls, "cuLibraryLoadData") == 1
-    assert _count(calls, "cuLibraryGetKernel") == 2
-    assert _count(calls, "cuLaunchKernel") == 640
-    assert [sum(f"context={number} " in call for call in calls) for number in (1, 2)] == [320, 320]
+    assert _count(calls, "cuLibraryGetKernel") == 3
+    assert _count(calls, "cuLaunchKernel") == 960
+    assert [sum(f"context={number} " in call for call in calls) for number in (1, 2)] == [480, 480]
 
 
 def test_a_null_stream_is_an_error(run):
@@ -204,13 +203,16 @@ print(json.dumps(errors))
     assert ["words of the compiler" in error for error in errors] == [True, False, True, False]
 
 
-def test_each_kernel_is_named_in_its_errors(run):
+@pytest.mark.parametrize(
+    "curve, kernel", [(Restarts(), "lrops_warmup_cosine_restarts"), (InverseSqrt(), "lrops_warmup_inverse_sqrt")]
+)
+def test_each_kernel_is_named_in_its_errors(run, curve, kernel):
     snippet = f"""
 of = stream(context(1))
 driver().fake_fail(b"cuLaunchKernel", 719)
-print(json.dumps(launch(5, of, {Restarts().arguments()})[1]))
+print(json.dumps(launch(5, of, {curve.arguments()})[1]))
 """
-    assert run(snippet).startswith("the CUDA kernel lrops_warmup_cosine_restarts could not be launched: cuLaunchKernel")
+    assert run(snippet).startswith(f"the CUDA kernel {kernel} could not be launched: cuLaunchKernel")
 
 
 def test_a_driver_older_than_the_ptx_is_named(run):

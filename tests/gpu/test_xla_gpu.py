@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import toolchain
 import xla_gpu
-from conftest import CORNERS, DTYPES, Curve, Restarts, held_by, schedule_of
+from conftest import CORNERS, DTYPES, Curve, Decay, InverseSqrt, Restarts, held_by, schedule_of
 
 RUNNER = """
 #include "ptx_of_the_test.h"
@@ -27,7 +27,13 @@ def _compiler():
         pytest.skip(xla_gpu.missing())
 
 
-SCHEDULES = {"decay": schedule_of(Curve()), "restarts": schedule_of(Restarts(warmup_steps=100))}
+SCHEDULES = {
+    "cosine": schedule_of(Curve()),
+    "linear": schedule_of(Decay(decay="linear")),
+    "minus_sqrt": schedule_of(Decay(decay="minus_sqrt")),
+    "inverse_sqrt": schedule_of(InverseSqrt()),
+    "restarts": schedule_of(Restarts(warmup_steps=100)),
+}
 
 
 def single(kernel):
@@ -42,12 +48,8 @@ def compiled(step, rate, elements):
 # How many kernels more than at a constant rate. SGD has no other scalar kernel that the evaluation could go into.
 @pytest.mark.parametrize(
     ("step", "name", "more"),
-    [
-        (xla_gpu.adamw, "decay", 1),
-        (xla_gpu.adamw, "restarts", 1),
-        (xla_gpu.sgd, "decay", 1),
-        (xla_gpu.sgd, "restarts", 2),
-    ],
+    [(xla_gpu.adamw, name, 1) for name in SCHEDULES]
+    + [(xla_gpu.sgd, name, 2 if name == "restarts" else 1) for name in SCHEDULES],
 )
 @pytest.mark.parametrize("elements", [100, 100_000])
 def test_the_kernels_of_a_step(step, name, more, elements):
@@ -88,14 +90,15 @@ def stored(curve, dtype, folder):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_kernel_stores_the_bits_of_the_cpu(dtype, tmp_path):
     """Of restarts those whose cycles are alike: where they differ, three kernels share buffers that XLA laid out."""
-    names = CORNERS if dtype == "float32" else ["usual", "longest", "floor_tiny", "restarts_alike"]
+    few = ["usual", "longest", "floor_tiny", "linear", "minus_sqrt", "inverse_sqrt", "restarts_alike"]
+    names = CORNERS if dtype == "float32" else few
     one_kernel = {
         name: CORNERS[name]
         for name in names
-        if isinstance(CORNERS[name], Curve) or CORNERS[name].t_mul == 1 == CORNERS[name].m_mul
+        if not isinstance(CORNERS[name], Restarts) or CORNERS[name].t_mul == 1 == CORNERS[name].m_mul
     }
     curves = held_by(dtype, one_kernel)
-    assert {type(curve) for curve in curves.values()} == {Curve, Restarts}
+    assert {type(curve) for curve in curves.values()} == {Curve, Decay, InverseSqrt, Restarts}
     for name, curve in curves.items():
         expected = curve.native(curve.steps(), **curve.arguments(dtype=dtype))
         bits = stored(curve, dtype, tmp_path)

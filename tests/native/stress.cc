@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formula/curve.h"
+#include "formula/inverse_sqrt.h"
 #include "formula/restarts.h"
 
 namespace {
@@ -43,6 +44,10 @@ class Random {
   void Fill(std::int64_t& value) { value = Integer(); }
   void Fill(std::optional<std::int64_t>& value) {
     if (Bits() % 2) value = static_cast<std::int64_t>(Bits() % 66);
+  }
+  void Fill(std::string& value) {
+    const char* const decays[] = {"cosine", "linear", "minus_sqrt", "no decay"};
+    value = decays[Bits() % 4];
   }
 
   template <class Parameters>
@@ -82,6 +87,7 @@ std::size_t Run(unsigned seed, int count) {
   std::size_t evaluated = 0;
   for (int i = 0; i < count; ++i) {
     evaluated += Evaluate(random.All<lrops::DecayParameters>(), random);
+    evaluated += Evaluate(random.All<lrops::InverseSqrtParameters>(), random);
     evaluated += Evaluate(random.All<lrops::RestartsParameters>(), random);
   }
   return evaluated;
