@@ -4,13 +4,23 @@
 """
 
 import bisect
+import dataclasses
 import math
 
+import tensorflow as tf
 import tf_keras
 
 
 def _half_cosine(progress):
     return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _line(progress):
+    return 1 - progress
+
+
+def _minus_sqrt(progress):
+    return 1 - math.sqrt(progress)
 
 
 # Keras CV, examples/training/classification/imagenet/basic_training.py at 94b0a55, which ignores its start_lr.
@@ -30,6 +40,11 @@ def WarmUpCosineDecay(warmup_steps, total_steps, hold, target_lr):
 # TensorFlow Model Garden, official/modeling/optimization/lr_schedule.py at 00b830c: around tf_keras, in its float32.
 def CosineDecayWithOffset(offset=0, **arguments):
     schedule = tf_keras.optimizers.schedules.CosineDecay(**arguments)
+    return lambda step: schedule(step - offset)
+
+
+def PolynomialDecayWithOffset(offset=0, **arguments):
+    schedule = tf_keras.optimizers.schedules.PolynomialDecay(**arguments)
     return lambda step: schedule(step - offset)
 
 
@@ -82,8 +97,9 @@ def _cosine_warmup_with_min_lr(peak, warmup, total, min_lr, warmup_lr_rate=None)
     return rate
 
 
-def _warmup_stable_decay(peak, warmup, total, num_decay_steps, min_lr_ratio=0.0):
+def _warmup_stable_decay(peak, warmup, total, num_decay_steps, decay_type="cosine", min_lr_ratio=0.0):
     stable = total - num_decay_steps
+    decay = {"linear": _line, "cosine": _half_cosine, "1-sqrt": _minus_sqrt}[decay_type]
 
     def rate(step):
         if step < warmup:
@@ -91,7 +107,7 @@ def _warmup_stable_decay(peak, warmup, total, num_decay_steps, min_lr_ratio=0.0)
         if step < stable:
             return peak
         if step < total:
-            return peak * (min_lr_ratio + (1 - min_lr_ratio) * _half_cosine((step - stable) / max(1, num_decay_steps)))
+            return peak * (min_lr_ratio + (1 - min_lr_ratio) * decay((step - stable) / max(1, num_decay_steps)))
         return peak * min_lr_ratio
 
     return rate
@@ -103,6 +119,31 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, num_warmup_ste
             return optimizer.lr * step / max(1, num_warmup_steps)
         progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
         return optimizer.lr * max(0, _half_cosine((num_cycles * progress) % 1)) if progress < 1 else 0.0
+
+    return rate
+
+
+def get_linear_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps):
+    return get_polynomial_decay_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps, lr_end=0.0)
+
+
+def get_polynomial_decay_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps, lr_end):
+    def rate(step):
+        if step < num_warmup_steps:
+            return optimizer.lr * step / max(1, num_warmup_steps)
+        progress = (step - num_warmup_steps) / (num_training_steps - num_warmup_steps)
+        return lr_end + (optimizer.lr - lr_end) * max(0, 1 - progress)
+
+    return rate
+
+
+def get_inverse_sqrt_schedule(optimizer, num_warmup_steps, timescale=None):
+    timescale = timescale or num_warmup_steps or 10_000
+
+    def rate(step):
+        if step < num_warmup_steps:
+            return optimizer.lr * step / max(1, num_warmup_steps)
+        return optimizer.lr / math.sqrt((step + timescale - num_warmup_steps) / timescale)
 
     return rate
 
@@ -182,15 +223,33 @@ def CosineLRScheduler(
     return rate
 
 
+# timm, timm/scheduler/wsd_lr.py at 803b7c2.
+def WSDLRScheduler(
+    optimizer, t_initial, decay_t, lr_min=0.0, decay_fn="1-sqrt", warmup_t=0, warmup_lr_init=0.0, t_in_epochs=True
+):
+    decay = {"linear": _line, "1-sqrt": _minus_sqrt, "cosine": _half_cosine}[decay_fn]
+
+    def rate(step):
+        if step < warmup_t:
+            return warmup_lr_init + step * (optimizer.lr - warmup_lr_init) / warmup_t
+        progress = (step - warmup_t - (t_initial - decay_t)) / decay_t
+        return lr_min + (optimizer.lr - lr_min) * decay(min(max(progress, 0), 1))
+
+    return rate
+
+
 # Megatron-LM, megatron/core/optimizer_param_scheduler.py at 00caa53; megatron/training/training.py counts in samples.
 def megatron(flags):
     words = flags.split()
     given = dict(zip(words[::2], words[1::2], strict=True))
-    assert given["--lr-decay-style"] == "cosine"
-    peak, low = float(given["--lr"]), float(given["--min-lr"])
+    style, peak, low = given["--lr-decay-style"], float(given["--lr"]), float(given["--min-lr"])
     start = float(given.get("--lr-warmup-init", 0))
     batch = int(given["--global-batch-size"])
     warmup, decay = int(given["--lr-warmup-iters"]) * batch, int(given["--train-iters"]) * batch
+    begin = warmup
+    if style == "WSD":
+        style, begin = given["--lr-wsd-decay-style"], decay - int(given["--lr-wsd-decay-iters"]) * batch
+    bends = {"linear": _line, "cosine": _half_cosine, "minus_sqrt": _minus_sqrt}
 
     def rate(iteration):
         samples = iteration * batch
@@ -198,7 +257,9 @@ def megatron(flags):
             return start + (peak - start) * samples / warmup
         if samples > decay:
             return low
-        return low + (peak - low) * _half_cosine((samples - warmup) / (decay - warmup))
+        if style == "inverse-square-root":
+            return max(low, peak * max(warmup, 1) ** 0.5 / max(samples, 1) ** 0.5)
+        return low + (peak - low) * bends[style](max(samples - begin, 0) / (decay - begin))
 
     return rate
 
@@ -244,14 +305,119 @@ def make_learning_rate_schedule(lr_params, num_steps):
     peak, low, warmup = lr_params["start_lr"], lr_params["stop_lr"], lr_params["warmup_steps"]
     start = lr_params.get("warmup_start_factor", 0.0) * peak
     decay = num_steps - warmup
+    bend = _half_cosine
     if lr_params["type"] == "wsd":
-        assert lr_params["decay_type"] == "cosine"
+        bend = {"cosine": _half_cosine, "linear": _line}[lr_params["decay_type"]]
         decay = max(1, min(int(lr_params["decay_phase_ratio"] * num_steps), decay))
 
     def rate(step):
         if step < warmup:
             return start + (peak - start) * step / warmup
         progress = (step - (num_steps - decay)) / decay
-        return low + (peak - low) * _half_cosine(min(max(progress, 0), 1))
+        return low + (peak - low) * bend(min(max(progress, 0), 1))
+
+    return rate
+
+
+# torchtitan, torchtitan/components/optimizer/lr_scheduler.py at b5bcd76.
+class LRSchedulersContainer:
+    @dataclasses.dataclass
+    class Config:
+        warmup_steps: int
+        decay_ratio: float | None = None
+        decay_type: str = "linear"
+        min_lr_factor: float = 0.0
+
+        def build(self, optimizers, training_steps):
+            warmup, low = self.warmup_steps, self.min_lr_factor
+            decay = training_steps - warmup
+            if self.decay_ratio is not None:
+                decay = min(round(training_steps * self.decay_ratio), decay)
+            begin = training_steps + 1 - decay
+            bend = {"linear": _line, "sqrt": _minus_sqrt, "cosine": _half_cosine}[self.decay_type]
+
+            def rate(step):
+                if step < warmup:
+                    return optimizers.lr * (step + 1) / warmup
+                if step < begin:
+                    return optimizers.lr
+                return optimizers.lr * (low + (1 - low) * bend((step + 1 - begin) / decay))
+
+            return rate
+
+
+# MaxText, src/maxtext/utils/maxtext_utils.py at e591f30, of what its command line takes.
+def maxtext(settings):
+    given = dict(setting.split("=") for setting in settings.split())
+    peak, total = float(given["learning_rate"]), int(given["steps"])
+    low = peak * float(given["learning_rate_final_fraction"])
+    warmup = int(total * float(given["warmup_steps_fraction"]))
+    decay, bend = total - warmup, _half_cosine
+    if given["lr_schedule_type"] == "wsd":
+        decay = int(total * float(given["wsd_decay_steps_fraction"]))
+        bend = {"linear": lambda progress: max(0, 1 - progress), "cosine": _half_cosine}[given["wsd_decay_style"]]
+
+    def rate(step):
+        if step < warmup:
+            return peak * step / warmup
+        return low + (peak - low) * bend(max(step - (total - decay), 0) / (decay - 1))
+
+    return rate
+
+
+# TensorFlow's tutorial, docs/tutorials/transformer.ipynb of tensorflow/text at 17c38bf, in its float32.
+def CustomSchedule(d_model, warmup_steps=4000):
+    uncast = UncastCustomSchedule(d_model, warmup_steps)
+    return lambda step: uncast(tf.cast(step, tf.float32))
+
+
+# The same before fce4afe, of September 2022.
+def UncastCustomSchedule(d_model, warmup_steps=4000):
+    def rate(step):
+        falling, rising = tf.math.rsqrt(step), step * (warmup_steps**-1.5)
+        return tf.math.rsqrt(tf.cast(d_model, tf.float32)) * tf.math.minimum(falling, rising)
+
+    return rate
+
+
+# TensorFlowASR, tensorflow_asr/optimizers/schedules.py at f092d39, in its float32.
+def TransformerSchedule(dmodel, scale=1.0, warmup_steps=4000, max_lr=None, min_lr=None):
+    dmodel, scale, warmup_steps = (tf.constant(number, tf.float32) for number in (dmodel, scale, warmup_steps))
+
+    def rate(step):
+        step = tf.cast(step, tf.float32)
+        found = scale * dmodel**-0.5 * tf.minimum(step**-0.5, step * warmup_steps**-1.5)
+        found = found if max_lr is None else tf.minimum(max_lr, found)
+        return found if min_lr is None else tf.maximum(min_lr, found)
+
+    return rate
+
+
+# Mesh TensorFlow, mesh_tensorflow/transformer/learning_rate_schedules.py at 3755319. gin binds what is bound here.
+def truncated_rsqrt(warmup_steps=10_000):
+    return lambda step: 1 / math.sqrt(max(step, warmup_steps))
+
+
+def product_learning_rate(factors):
+    return lambda step: math.prod(factor(step) if callable(factor) else factor for factor in factors)
+
+
+# T5X, t5x/utils.py at 019f2a1.
+def create_learning_rate_scheduler(factors, base_learning_rate=0.5, warmup_steps=1000, min_learning_rate=1e-8):
+    known = {
+        "constant": lambda step: base_learning_rate,
+        "linear_warmup": lambda step: min(1, step / warmup_steps),
+        "rsqrt_decay": lambda step: 1 / math.sqrt(max(step, warmup_steps)),
+    }
+    rate = product_learning_rate([known[factor.strip()] for factor in factors.split("*")])
+    return lambda step: max(rate(step), min_learning_rate)
+
+
+# Big Vision, big_vision/utils.py at 11eea57.
+def create_learning_rate_schedule(total_steps, base, decay_type, warmup_steps, timescale=10_000):
+    assert decay_type == "rsqrt"
+
+    def rate(step):
+        return base / math.sqrt(1 + max(step - warmup_steps, 0) / timescale) * min(1, step / warmup_steps)
 
     return rate

@@ -14,9 +14,10 @@ import tf_keras
 
 import lrops
 
-pytestmark = pytest.mark.filterwarnings("ignore:WarmupCosine.* without warmup")
+pytestmark = pytest.mark.filterwarnings("ignore:Warmup.* without warmup")
 
-DOCUMENT = (Path(__file__).parents[2] / "docs/porting.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/porting.md").read_text(encoding="utf-8")
 PEAK, TOTAL = 1e-3, 1000
 STEPS = np.arange(TOTAL + TOTAL // 10 + 1)
 
@@ -26,11 +27,12 @@ FLOAT64 = 1e-15
 RECURSIVE = 1e-14
 # ... and a few roundings and a cosine in float32, of up to 2^-24 each (1.6e-7).
 FLOAT32 = 8 * 2.0**-24
-TOLERANCE = {"Keras": FLOAT32, "Model Garden": FLOAT32, "optax": FLOAT32, "PyTorch": RECURSIVE}
+IN_FLOAT32 = ("Keras", "Model Garden", "DeepConsensus", "TensorFlow tutorial", "TensorFlowASR", "optax")
+TOLERANCE = dict.fromkeys(IN_FLOAT32, FLOAT32) | {"PyTorch": RECURSIVE}
 
 SECTIONS = dict(re.findall(r"^## (.+)\n\n```python\n((?:.*\n)*?)```", DOCUMENT, re.MULTILINE))
-# The first rate, and the last step at which the two are the same.
-ROWS = re.findall(r"^\| \[(.+)\]\(.+\) \| .+ \| `(.+)` \| (.+) \|$", DOCUMENT, re.MULTILINE)
+# The first rate; the last step at which the two are the same, and what the old one does then; what it is.
+ROWS = re.findall(r"^\| \[(.+)\]\(.+\) \| .+ \| `(.+)` \| (.+) \| (\w+) \|$", DOCUMENT, re.MULTILINE)
 TABLE = {name: row for name, *row in ROWS}
 
 
@@ -51,7 +53,8 @@ def in_float64(schedule):
 
 
 def check(name, names):
-    first, last = TABLE[name]
+    first, last, _ = TABLE[name]
+    last, _, then = last.partition(", ")
     old = names["old"]
     if name.startswith("Keras:"):  # in a graph, or it takes seconds
         old = tf.function(old, input_signature=[tf.TensorSpec([], tf.int64)])
@@ -60,8 +63,8 @@ def check(name, names):
     tolerance = TOLERANCE.get(name.split(":")[0], FLOAT64)
     np.testing.assert_allclose(old[same] / PEAK, new[same] / PEAK, rtol=0, atol=tolerance)
     assert old[0] == pytest.approx(eval(first), abs=tolerance * PEAK)  # noqa: S307
-    beyond = old[len(same) :]
-    assert np.all(np.diff(beyond, prepend=old[same[-1]]) > 0), "climbs at every step"
+    beyond = np.diff(old[len(same) - 1 :])
+    assert np.all({"climbs": beyond > 0, "falls": np.append(beyond[:1] < 0, beyond <= 0), "": beyond == 0}[then])
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -77,9 +80,16 @@ def test_tf_keras_is_the_same(name):
 
 def test_the_table_has_each_section_and_links_to_it():
     assert list(TABLE) == list(SECTIONS)
+    assert f"the line to write for {len(SECTIONS)} of them" in (ROOT / "README.md").read_text(encoding="utf-8")
     headings = re.findall("^#+ (.+)$", DOCUMENT, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#(.+?)\)", DOCUMENT)) <= anchors
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_what_the_table_says_that_the_old_line_is(name):
+    transcribed = set(re.findall(r"\w+", SECTIONS[name])) & {key for key in vars(peers) if not key.startswith("_")}
+    assert TABLE[name][2] == ("transcription" if transcribed else "package")
 
 
 def test_how_far_transformers_climbs_after_the_end():
@@ -92,6 +102,39 @@ def test_the_restart_that_comes_early_in_keras():
     old = keras.optimizers.schedules.CosineDecayRestarts(1.0, 1000, t_mul=2.0)
     new = lrops.WarmupCosineRestarts(1.0, warmup_steps=0, first_decay_steps=1000, t_mul=2.0, m_mul=1.0, alpha=0.0)
     assert [round(float(rate), 3) for rate in (old(early), new(early), new(early + 1))] == [1, 0, 1]
+
+
+def test_how_far_megatron_falls_after_the_end():
+    old = execute(SECTIONS["Megatron: inverse-square-root"])["old"]
+    assert [round(old(step) / PEAK, 2) for step in (1000, 1001)] == [0.32, 0.01]
+
+
+def test_the_last_update_along_one_minus_the_root():
+    assert round(execute(SECTIONS["Transformers: decay_type 1-sqrt"])["old"](999) / PEAK, 4) == 0.0017
+
+
+def test_torchtitan_goes_below_0():
+    assert execute(SECTIONS["torchtitan: linear"])["old"](1001) < 0
+
+
+@pytest.mark.parametrize("traced, error", [(False, tf.errors.InvalidArgumentError), (True, TypeError)])
+def test_the_old_tutorial_fails_on_an_int64_step(traced, error):
+    step = tf.constant(3, tf.int64)
+    old = peers.UncastCustomSchedule(d_model=10_000, warmup_steps=100)
+    with pytest.raises(error, match=r"int64"):
+        (tf.function(old) if traced else old)(step)
+    new = execute(SECTIONS["TensorFlow tutorial: CustomSchedule"])["new"]
+    assert float(old(tf.cast(step, tf.float32))) == pytest.approx(float(new(step)), rel=FLOAT32)
+    assert float(new(tf.cast(step, tf.float32))) == float(new(step))
+
+
+def test_where_a_least_rate_shows():
+    arguments = {"dmodel": 256, "scale": 0.16, "warmup_steps": 100}
+    assert float(peers.TransformerSchedule(**arguments, min_lr=1e-6)(0)) == pytest.approx(1e-6)
+    arguments = {"factors": "constant * linear_warmup * rsqrt_decay", "base_learning_rate": 0.01, "warmup_steps": 100}
+    default = rates(peers.create_learning_rate_scheduler(**arguments))
+    none = rates(peers.create_learning_rate_scheduler(**arguments, min_learning_rate=0.0))
+    assert np.flatnonzero(default != none).tolist() == [0] and default[0] == 1e-8
 
 
 # Rates at the last step of an overlapping warmup and at the next one, and the highest, in parts of the peak.
