@@ -399,7 +399,7 @@ class WarmupInverseSqrt(Schedule, _hyperparameters.InverseSqrt):
     >>> d_model, warmup_steps = 512, 4000
     >>> schedule = lrops.WarmupInverseSqrt((d_model * warmup_steps) ** -0.5, warmup_steps)
     >>> [float(rate) for rate in schedule([0, 2000, 4000, 16_000])]
-    [0.0, 0.0003493856056593359, 0.0006987712113186717, 0.0003493856056593359]
+    [0.0, 0.0003493856347631663, 0.0006987712695263326, 0.0003493856347631663]
 
     Args:
         initial_learning_rate: The peak, a finite number above 0, or a variable that holds it, as in
