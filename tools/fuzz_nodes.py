@@ -26,6 +26,7 @@ RATES = json.loads((FOLDER / "rates.json").read_text())
 STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]  # of RATES
 CASES = {
     "Lrops>WarmupDecay": (_hyperparameters.Decay, _native.warmup_decay),
+    "Lrops>WarmupInverseSqrt": (_hyperparameters.InverseSqrt, _native.warmup_inverse_sqrt),
     "Lrops>WarmupCosineRestarts": (_hyperparameters.Restarts, _native.warmup_cosine_restarts),
 }
 COPY = Path(tempfile.mkdtemp())
@@ -66,6 +67,8 @@ def anything(consume):
         "1 ",
         "1\0",
         "1,5",
+        "linear",
+        "minus_sqrt",
     ]
     kind = consume.PickValueInList(["text", "integer", "dtype"] * 4 + ["string", "f", "b", "shape", "tensor", "list"])
     value = attr_value_pb2.AttrValue()
@@ -149,14 +152,17 @@ def in_a_graph(node, consume):
                 found = str(error)
     hyperparameters, native = CASES[node.op]
     names = [field.name for field in dataclasses.fields(hyperparameters) if field.name != "dtype"]
-    texts = {name: operation.get_attr(name) for name in names}
+    arguments = {name: operation.get_attr(name) for name in names}
+    if "decay" in arguments:
+        arguments["decay"] = arguments["decay"].decode()
+    texts = {name: value for name, value in arguments.items() if isinstance(value, bytes)}
     if isinstance(found, str) and not all(
-        re.fullmatch(rb"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text) for text in texts.values() if isinstance(text, bytes)
+        re.fullmatch(rb"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text) for text in texts.values()
     ):
         return  # refused, and no number
-    arguments = {name: number(text) if isinstance(text, bytes) else text for name, text in texts.items()}
-    if "cycles" in arguments:
-        arguments["cycles"] = arguments["cycles"] or None
+    arguments |= {name: number(text) for name, text in texts.items()}
+    for name in arguments.keys() & {"cycles", "timescale"}:
+        arguments[name] = arguments[name] or None
     try:
         expected = native(steps, **arguments, dtype=operation.get_attr("dtype").name)
     except ValueError:
