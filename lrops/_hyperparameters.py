@@ -57,7 +57,9 @@ class InverseSqrt(Hyperparameters):
     """What `WarmupInverseSqrt` takes."""
 
     _: dataclasses.KW_ONLY
-    timescale: int | None = dataclasses.field(default=None, metadata=_said("N of sqrt(N / (N + d))"))
+    timescale: int | None = dataclasses.field(
+        default=None, metadata=_said("N of sqrt(N / (N + d)); warmup_steps if not given")
+    )
     hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
 
 
@@ -70,4 +72,4 @@ class Restarts(Hyperparameters):
     m_mul: float = dataclasses.field(default=1.0, metadata=_said("height of a cycle / of the one before"))
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
     _: dataclasses.KW_ONLY
-    cycles: int | None = dataclasses.field(default=None, metadata=_said("how many"))
+    cycles: int | None = dataclasses.field(default=None, metadata=_said("how many; as many as fit if not given"))

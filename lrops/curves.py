@@ -12,6 +12,20 @@ from lrops import _native
 _CYCLES, _MOST_CYCLES = 5, 64
 
 
+def decay_of(config: Mapping[str, Any]) -> str:
+    """What goes down from the peak, as the command line names it: "cosine", ..., "inverse_sqrt" or "restarts"."""
+    if "first_decay_steps" in config:
+        return "restarts"
+    return str(config.get("decay", "cosine" if "total_steps" in config else "inverse_sqrt"))
+
+
+def function_of(config: Mapping[str, Any]) -> str:
+    """The name of the function of a curve, in `_native` and in `reference`."""
+    return {"restarts": "warmup_cosine_restarts", "inverse_sqrt": "warmup_inverse_sqrt"}.get(
+        decay_of(config), "warmup_decay"
+    )
+
+
 def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow.
 
@@ -27,11 +41,9 @@ def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArra
         TypeError: a hyper-parameter is of the wrong type, missing or unknown.
     """
     arguments = {key: value for key, value in config.items() if key != "name"}
-    if "first_decay_steps" in config:
-        return _native.warmup_cosine_restarts(steps, **arguments)
     if "total_steps" in config:
-        return _native.warmup_decay(steps, **{"decay": "cosine"} | arguments)
-    return _native.warmup_inverse_sqrt(steps, **arguments)
+        arguments["decay"] = decay_of(config)
+    return getattr(_native, function_of(config))(steps, **arguments)
 
 
 def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from lrops.curves import decay_of, phases, rates
 from lrops.curves import end as end_of
-from lrops.curves import phases, rates
 
 # Colours that colour-blind readers tell apart (Okabe and Ito), and a tint for each phase of a lone curve.
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _TINTS = {"warmup": "#fdebd3", "hold": "#e6f2e1", "decay": "#e3edf7", "floor": "#efefef"}
 _TINTS |= {"cycle": "#e3edf7", "next cycle": "#f2f7fb"}
 _POINTS = 1500
+_CHARACTER = 0.0125  # the width of one, in parts of that of the axes, roughly
 
 
 def plot(
@@ -77,7 +78,7 @@ def plot(
     ax.set_yscale("log" if log else "linear")
     peak = max(config["initial_learning_rate"] for config in configs)
     if log:
-        ax.set_ylim(top=2.2 * peak)
+        ax.margins(y=0.1)  # room for the names of the peak and the floor, however many decades are between them
     else:
         ax.set_ylim(0, 1.12 * peak)
         ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:.3g}"))
@@ -128,8 +129,10 @@ def _curve(schedule):
 
 
 def _differences(configs):
+    """For each curve, its arguments that differ among the curves that have them; the decay is one that all have."""
+    configs = [{"decay": decay_of(config)} | config for config in configs]
     keys = dict.fromkeys(key for config in configs for key in config if key != "name")
-    keys = [key for key in keys if len({config.get(key, "no such argument") for config in configs}) > 1]
+    keys = [key for key in keys if len({config[key] for config in configs if key in config}) > 1]
     return [", ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]
 
 
@@ -143,17 +146,18 @@ def _steps(config, first, last):
 def _mark_phases(ax, config, curve, first, last):
     """A tint and a name for each phase, and its step and rate for the peak and the floor."""
     free = 0.0  # the place above the axes, in parts of their width, where no name stands yet
-    beside = {"xytext": (6, 6), "textcoords": "offset points"}
-    marks = {"peak": (config["start_step"] + config["warmup_steps"], beside)}
+    marks = {"peak": config["start_step"] + config["warmup_steps"]}
     cycle_tints = itertools.cycle([_TINTS["cycle"], _TINTS["next cycle"]])
     for name, begin, end in phases(config):
+        if begin >= last:  # beyond int64
+            break
         if name == "floor":
-            marks[name] = begin, _floor_text(ax)
-        end = last if end is None else end
+            marks[name] = begin
+        end = last if end is None else min(end, last)
         number = name.removeprefix("cycle ")
         ax.axvspan(begin, end, color=_TINTS[name] if name == number else next(cycle_tints), linewidth=0, zorder=0)
         for text in dict.fromkeys((name, number)):
-            width = 0.0125 * len(text)  # at this size of type, roughly
+            width = _CHARACTER * len(text)
             left = ((begin + end) / 2 - first) / (last - first) - width / 2
             # One cycle is like another: it goes by its number, or without a name, where there is no place for one.
             if name == number or (left >= free and width + 0.01 <= (end - begin) / (last - first)):
@@ -161,17 +165,33 @@ def _mark_phases(ax, config, curve, first, last):
                 ax.text(left, 1.01, text, transform=ax.transAxes, va="bottom", fontsize=9, color="#555555")
                 free = left + width + 0.01
                 break
-    for name, (step, place) in marks.items():
-        rate = float(curve(np.array(min(step, 2**63 - 1))))
+    for name, step in marks.items():
+        if step > last:
+            continue
+        rate = float(curve(np.array(step)))
         if rate == 0 and ax.get_yscale() == "log":
             continue
         ax.plot([step], [rate], "o", color=_LINES[0], markersize=5, zorder=4, clip_on=False)
-        ax.annotate(f"{name} {rate:.4g} at step {step:,}", (step, rate), fontsize=9, zorder=5, **place)
+        text = f"{name} {rate:.4g} at step {step:,}"
+        place = _peak_place if name == "peak" else _floor_place
+        ax.annotate(text, (step, rate), fontsize=9, zorder=5, **place(ax, text, curve, step))
 
 
-def _floor_text(ax):
+def _peak_place(ax, text, curve, step):
+    """Above the peak, on the side where there is more room."""
+    first, last = ax.get_xlim()
+    beside = {"xytext": (6, 6)} if step < (first + last) / 2 else {"xytext": (-6, 6), "ha": "right"}
+    return beside | {"textcoords": "offset points"}
+
+
+def _floor_place(ax, text, curve, step):
     """Where the floor's text meets no curve: below it on a logarithmic axis, else well above it."""
     if ax.get_yscale() == "log":
         return {"xytext": (-10, -5), "textcoords": "offset points", "ha": "right", "va": "top"}
     leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8, "shrinkB": 5}
-    return {"xytext": (0.99, 0.45), "textcoords": "axes fraction", "ha": "right", "arrowprops": leader}
+    right = 0.99
+    first, last = ax.get_xlim()
+    # The curve falls: it is under the text where it is under the text's left end.
+    begin = min(int(first + (last - first) * max(0, right - _CHARACTER * len(text))), step)
+    height = max(0.45, float(curve(np.array(begin))) / ax.get_ylim()[1] + 0.04)
+    return {"xytext": (right, height), "textcoords": "axes fraction", "ha": "right", "arrowprops": leader}
