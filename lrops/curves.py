@@ -58,7 +58,8 @@ def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
 
     Returns:
         A list of the phases that are not empty. The peak is the first step after warmup. Restarts have "cycle 1",
-        "cycle 2" and so on: five of them if `cycles` is None, and of more than 64 the first 64, without the floor.
+        "cycle 2" and so on: five of them if `cycles` is None, and of more than 64 the first 64, without the floor. The
+        decay of a `WarmupInverseSqrt` has no end, and no floor follows.
     """
     if "hold_steps" in config:
         warm, held = config["warmup_steps"], config["warmup_steps"] + config["hold_steps"]

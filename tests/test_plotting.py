@@ -6,10 +6,25 @@ import pytest
 from conftest import CORNERS, run_python, schedule_of
 
 import lrops
-from lrops import plotting, reference
+from lrops import curves, plotting, reference
 
 matplotlib.use("agg")
 HOLD = {"warmup_steps": 100, "hold_steps": 200, "total_steps": 1000, "alpha": 0.1}
+LARGE = 2**62
+# Curves that a picture could fail on, or whose texts could meet something.
+PICTURES = {
+    "linear": lrops.WarmupDecay(1e-3, 1000, 10_000, decay="linear"),
+    "minus_sqrt": lrops.WarmupDecay(1e-3, 1000, 10_000, decay="minus_sqrt"),
+    "cooldown": lrops.WarmupDecay(1e-3, 1000, 100_000, 0.0, decay="linear", hold_steps=79_000),
+    "late_peak": lrops.WarmupDecay(1e-3, 50_000, 100_000, 0.5, decay="linear", hold_steps=30_000, start_step=70),
+    "no_step_reaches_the_floor": lrops.WarmupDecay(1e-3, LARGE // 2, LARGE, decay="linear", start_step=LARGE),
+    "inverse_sqrt": lrops.WarmupInverseSqrt(1e-3, 1000),
+    "inverse_sqrt_at_once": lrops.WarmupInverseSqrt(1e-3, 0, timescale=300, start_step=1),
+    "inverse_sqrt_late_peak": lrops.WarmupInverseSqrt(1e-3, 100_000, timescale=10),
+    "inverse_sqrt_large": lrops.WarmupInverseSqrt(1e-3, LARGE, hold_steps=LARGE, start_step=-LARGE),
+    "inverse_sqrt_slow": lrops.WarmupInverseSqrt(1e-3, 10, timescale=LARGE),
+    "no_step_reaches_the_peak": lrops.WarmupInverseSqrt(1e-3, LARGE, hold_steps=LARGE, start_step=LARGE),
+}
 
 
 def hold(peak=1e-3, **changes):
@@ -40,6 +55,43 @@ def test_every_curve_can_be_drawn(name, log, tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_text_meets_the_curve_or_leaves_the_axes(name, log):
+    figure = matplotlib.figure.Figure(figsize=(8, 4.2), layout="constrained")
+    matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+    ax = PICTURES[name].plot(ax=figure.subplots(), log=log)
+    figure.canvas.draw()
+    # Not a rise of a few pixels, beside the text of a peak that comes at once.
+    points = ax.transData.transform(ax.lines[0].get_xydata())[10:]
+    for text in ax.texts:
+        box = matplotlib.text.Text.get_window_extent(text)  # without the line that leads to the floor
+        assert not any(box.contains(x, y) for x, y in points), text
+        if " at step " in text.get_text():
+            assert ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1, text
+            assert ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1 + 1, text
+
+
+def test_only_what_a_step_reaches_is_named():
+    assert texts(PICTURES["no_step_reaches_the_peak"].plot()) == ["warmup"]
+    assert texts(PICTURES["no_step_reaches_the_floor"].plot())[:-1] == ["warmup", "decay"]
+    assert texts(PICTURES["inverse_sqrt"].plot()) == ["warmup", "decay", "peak 0.001 at step 1,000"]
+
+
+def test_the_phases_and_landmarks_of_a_curve_without_an_end():
+    config = lrops.WarmupInverseSqrt(1e-3, 100, timescale=50, hold_steps=10, start_step=-1).get_config()
+    assert curves.phases(config) == [("warmup", -1, 99), ("hold", 99, 109), ("decay", 109, None)]
+    assert curves.landmarks(config) == [
+        *(("start", -1), ("middle of warmup", 49), ("peak", 99), ("end of hold", 109)),
+        *(("1/2 of the peak", 259), ("1/4 of the peak", 859), ("1/10 of the peak", 5059)),
+    ]
+    rates = curves.rates(config, np.array([259, 859, 5059]))
+    np.testing.assert_allclose(rates, [5e-4, 2.5e-4, 1e-4], rtol=1e-6)
+    assert curves.end(config) == 859
+    assert curves.landmarks(config | {"timescale": LARGE})[-1] == ("end of hold", 109)
+
+
 def test_a_given_axis_and_a_log_axis():
     figure = matplotlib.figure.Figure()
     ax = figure.subplots()
@@ -54,6 +106,16 @@ def test_several_are_named_by_what_differs():
         "initial_learning_rate=0.001, total_steps=1000",
         "initial_learning_rate=0.001, total_steps=500",
         "initial_learning_rate=0.0005, total_steps=1000",
+    ]
+    shared = (1e-3, 100)
+    curve = lrops.WarmupDecay(*shared, 1000, decay="linear")
+    cosines = [lrops.WarmupCosineDecay(*shared, total_steps) for total_steps in (1000, 500)]
+    ax = plotting.plot(curve, lrops.WarmupInverseSqrt(*shared), *cosines)
+    assert [line.get_label() for line in ax.lines] == [
+        "decay=linear, total_steps=1000",
+        "decay=inverse_sqrt",
+        "decay=cosine, total_steps=1000",
+        "decay=cosine, total_steps=500",
     ]
     ax = plotting.plot(*[hold()] * 9, labels=list("abcdefghi"))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list("abcdefghi")

@@ -199,7 +199,7 @@ def test_a_plot_names_what_it_has_a_place_for():
     assert {99, 100, 1099, 1100, 3099, 3100, 7100} <= set(steps)
     np.testing.assert_array_equal(drawn, restarts.on_host(steps.astype(np.int64)))
     ax = plotting.plot(restarts, lrops.WarmupCosineDecay(1e-3, 100, 7100))
-    assert [line.get_label().split(", ")[0] for line in ax.lines] == ["first_decay_steps=1000", "total_steps=7100"]
+    assert [line.get_label() for line in ax.lines] == ["decay=restarts", "decay=cosine"]
 
 
 def test_the_starts_of_cycles():
