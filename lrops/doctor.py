@@ -15,12 +15,21 @@ import re
 import subprocess
 import sys
 import tempfile
+import typing
 
 import numpy as np
 
 from lrops import _hyperparameters
 
-_CURVE = dataclasses.asdict(_hyperparameters.Decay(1e-3, 1000, 100_000))
+# Every op and every decay: the class of the schedule and its hyper-parameters.
+_CURVES = {
+    **{
+        decay: ("WarmupDecay", _hyperparameters.Decay(1e-3, 1000, 100_000, decay=decay))
+        for decay in typing.get_args(_hyperparameters.DecayName)
+    },
+    "inverse_sqrt": ("WarmupInverseSqrt", _hyperparameters.InverseSqrt(1e-3, 1000)),
+    "restarts": ("WarmupCosineRestarts", _hyperparameters.Restarts(1e-3, 1000, 49_500, m_mul=0.5)),
+}
 _STEPS = np.array([-1, 0, 500, 999, 1000, 33_333, 50_500, 99_999, 100_000, 2**62], np.int64)
 _REPORT = "please report this with the output of `python -m lrops doctor --json`"
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
@@ -52,9 +61,9 @@ def check_module():
 
 def check_host():
     """The formula, evaluated by the compiled module."""
-    from lrops import _native
+    from lrops import curves
 
-    return _compare(_native.warmup_decay(_STEPS, **_CURVE))
+    return _compare({name: curves.rates(dataclasses.asdict(curve), _STEPS) for name, (_, curve) in _CURVES.items()})
 
 
 def check_tensorflow():
@@ -142,17 +151,16 @@ def registered_kernels():
 
 
 def check_keras():
-    """Keras, its backend, and whether it takes the schedule."""
+    """Keras, its backend, and whether it takes the schedules."""
     import keras
-
-    from lrops import schedules
 
     backend = getattr(keras, "backend", None) and keras.backend.backend()
     if backend != "tensorflow":
         raise ImportError(
             f"Keras runs on {backend}, and lrops on TensorFlow: set KERAS_BACKEND=tensorflow before Keras is imported."
         )
-    keras.optimizers.SGD(schedules.WarmupCosineDecay(**_CURVE))
+    for schedule in _schedules().values():
+        keras.optimizers.SGD(schedule)
     try:
         tf_keras = importlib.metadata.version("tf_keras")
     except importlib.metadata.PackageNotFoundError:
@@ -215,23 +223,35 @@ def check_gpu():
     return {"cards": cards, "covered_by": cuda}
 
 
+def _schedules():
+    from lrops import schedules
+
+    return {
+        name: getattr(schedules, schedule)(**dataclasses.asdict(curve)) for name, (schedule, curve) in _CURVES.items()
+    }
+
+
 def _on(device, jit_compile):
-    """A check that evaluates on a device: eagerly (None), in a tf.function (False) or under XLA (True)."""
+    """A check that evaluates every curve on a device: eagerly (None), in a tf.function (False) or under XLA (True)."""
 
     def check():
         import tensorflow as tf
 
-        from lrops import schedules
+        schedules = _schedules()
 
-        schedule = schedules.WarmupCosineDecay(**_CURVE)
-        call = schedule if jit_compile is None else tf.function(schedule.__call__, jit_compile=jit_compile)
+        def evaluate(step):
+            return {name: schedule(step) for name, schedule in schedules.items()}
+
+        # One function for all: what it costs is mostly its compilation.
+        call = evaluate if jit_compile is None else tf.function(evaluate, jit_compile=jit_compile, autograph=False)
         with tf.device(device):
             rates = call(tf.constant(_STEPS))
-        if jit_compile is None and not rates.device.endswith(device):
-            raise RuntimeError(
-                f"TensorFlow evaluated on {rates.device} what was to be evaluated on {device}: {_REPORT}."
-            )
-        return _compare(rates.numpy())
+        for name, rate in rates.items():
+            if jit_compile is None and not rate.device.endswith(device):
+                raise RuntimeError(
+                    f"TensorFlow evaluated {name} on {rate.device} and not on {device}, as it was told to: {_REPORT}."
+                )
+        return _compare({name: rate.numpy() for name, rate in rates.items()})
 
     return check
 
@@ -256,18 +276,21 @@ _CHECKS = {
 }
 
 
-def _compare(rates):
-    from lrops import reference
+def _compare(found):
+    """What is said of the rates, by the name of the curve, if they are those of the reference."""
+    from lrops import curves, reference
 
-    expected = reference.warmup_decay(_STEPS, **_CURVE)
-    wrong = np.flatnonzero(rates.view(np.uint32) != expected.view(np.uint32))
-    if len(wrong):
-        step = wrong[0]
-        raise RuntimeError(
-            f"{len(wrong)} of {len(_STEPS)} rates differ from the reference, the first at step {_STEPS[step]}: "
-            f"{rates[step]!r} instead of {expected[step]!r}: {_REPORT}."
-        )
-    return {"rates": len(_STEPS), "bits": "of the reference"}
+    for name, rates in found.items():
+        config = dataclasses.asdict(_CURVES[name][1])
+        expected = getattr(reference, curves.function_of(config))(_STEPS, **config)
+        wrong = np.flatnonzero(rates.view(np.uint32) != expected.view(np.uint32))
+        if len(wrong):
+            step = wrong[0]
+            raise RuntimeError(
+                f"{len(wrong)} of {len(_STEPS)} rates of {name} differ from the reference, the first at step "
+                f"{_STEPS[step]}: {rates[step]!r} instead of {expected[step]!r}: {_REPORT}."
+            )
+    return {"curves": len(found), "rates": sum(map(len, found.values())), "bits": "of the reference"}
 
 
 def _examined():
