@@ -6,41 +6,91 @@ It must start where TensorFlow or the compiled op cannot be loaded, so each comm
 import argparse
 import dataclasses
 import sys
+import typing
 
 from lrops import _hyperparameters
+
+# What goes down from the peak, as --decay names it, and the hyper-parameters of that curve.
+_CURVES = dict.fromkeys(typing.get_args(_hyperparameters.DecayName), _hyperparameters.Decay) | {
+    "inverse_sqrt": _hyperparameters.InverseSqrt,
+    "restarts": _hyperparameters.Restarts,
+}
+# Those of them that are options, by name.
+_FIELDS = {
+    decay: {field.name: field for field in dataclasses.fields(curve) if field.name != "decay"}
+    for decay, curve in _CURVES.items()
+}
 
 # The type and the metavar of an option, by the type that a hyper-parameter declares.
 _OPTIONS = {
     int: (int, "STEPS"),
+    int | None: (int, "COUNT"),
     float: (float, "RATIO"),
     float | _hyperparameters.Variable: (float, "RATE"),
     _hyperparameters.DtypeName: (str, "DTYPE"),
 }
 
 
-def _curve(parser):
-    """The options of a curve: the hyper-parameters of `WarmupCosineDecay`."""
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+def _taken_by(name):
+    """Each --decay whose curve has this hyper-parameter."""
+    return [decay for decay, fields in _FIELDS.items() if name in fields]
+
+
+def _is_required(field):
+    return field.default is dataclasses.MISSING
+
+
+def _add_decay(parser):
+    parser.add_argument("--decay", choices=_CURVES, default="cosine", help="the way down from the peak (%(default)s)")
+
+
+def _add_curve(parser):
+    """The options of every curve."""
     options = parser.add_argument_group("the curve")
-    for field in sorted(dataclasses.fields(_hyperparameters.Decay), key=lambda field: field.kw_only):
-        required = field.default is dataclasses.MISSING
+    _add_decay(options)
+    fields = {name: field for fields in _FIELDS.values() for name, field in fields.items()}
+    for name, field in sorted(fields.items(), key=lambda item: not _is_required(item[1])):
+        takers, required = _taken_by(name), _is_required(field)
+        text = field.metadata["help"] + ("" if required or field.default is None else f" ({field.default})")
+        if len(takers) < len(_CURVES):
+            text += f"; {'required' if required else 'only'} with {', '.join(takers)}"
         converter, metavar = _OPTIONS[field.type]
         options.add_argument(
-            "--" + field.name.replace("_", "-"),
+            _option(name),
             type=converter,
             metavar=metavar,
-            help=field.metadata["help"] + ("" if required else " (%(default)s)"),
-            **({"required": True} if required else {"default": field.default}),
+            required=required and len(takers) == len(_CURVES),
+            default=argparse.SUPPRESS,  # what is not given, the curve's own default fills in
+            help=text,
         )
-    return [action.dest for action in options._group_actions]
 
 
-def _checked(parser, options, names):
+def _checked(parser, options):
     """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
+    decay, fields = options.decay, _FIELDS[options.decay]
+    given = {name: value for name, value in vars(options).items() if _taken_by(name)}
+    for name, value in given.items():
+        if name not in fields:
+            parser.error(
+                f"{_option(name)} is an option of --decay {', '.join(_taken_by(name))}: leave it out with another. "
+                f"Received: --decay {decay} {_option(name)} {value}"
+            )
+    missing = [_option(name) for name, field in fields.items() if _is_required(field) and name not in given]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if _CURVES[decay] is _hyperparameters.Decay:
+        given["decay"] = decay
+    config = dataclasses.asdict(_CURVES[decay](**given))
+
     import numpy as np
 
     from lrops import curves
 
-    if options.dtype == "bfloat16":
+    if config["dtype"] == "bfloat16":
         try:
             import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
         except ModuleNotFoundError as error:
@@ -48,7 +98,6 @@ def _checked(parser, options, names):
                 "NumPy has bfloat16 from ml_dtypes, which is not installed: run `pip install ml_dtypes`."
             ) from error
 
-    config = {name: getattr(options, name) for name in names}
     try:
         curves.rates(config, np.zeros(0, np.int64))  # checks them
     except (ValueError, TypeError) as error:  # a TypeError where a number has more than 64 bits
@@ -69,7 +118,7 @@ def table(parser, options):
 
     from lrops import _loader, curves  # noqa: F401  (the loader first: it says why _native cannot load)
 
-    config = _checked(parser, options, options.curve)
+    config = _checked(parser, options)
     marks = [(str(step), step) for step in options.steps or ()] or curves.landmarks(config)
     try:
         steps = np.array([step for _, step in marks], np.int64)
@@ -85,7 +134,7 @@ def plot(parser, options):
     """Draws the curve into a file."""
     from lrops import _loader, doctor, plotting  # noqa: F401
 
-    config = _checked(parser, options, options.curve)
+    config = _checked(parser, options)
     try:
         plotting.plot(config, path=options.output, log=options.log)
     except OSError as error:
@@ -104,9 +153,11 @@ def bench(parser, options):
 
     if not isinstance(getattr(benchmark.keras.optimizers, options.optimizer, None), type):
         parser.error(f"--optimizer must name a class of keras.optimizers. Received: {options.optimizer}")
+    names = ("optimizer", "variables", "elements", "rounds", "decay")
+    arguments = {name: getattr(options, name) for name in names}
+    sizes = f"{options.variables} variables of {options.elements} numbers"
     for mode in options.mode:
-        print(f"\n{options.optimizer}, {options.variables} variables of {options.elements} numbers, {mode}\n")
-        arguments = {name: getattr(options, name) for name in ("optimizer", "variables", "elements", "rounds")}
+        print(f"\n{options.optimizer}, {sizes}, {options.decay}, {mode}\n")
         print(benchmark.table(benchmark.compare(mode=mode, **arguments)))
 
 
@@ -132,10 +183,11 @@ def main():
     parsers[doctor].add_argument("--json", action="store_true", help="one JSON object, and nothing else")
     parsers[doctor].add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
     for command in (table, plot):
-        parsers[command].set_defaults(curve=_curve(parsers[command]))
+        _add_curve(parsers[command])
     parsers[table].add_argument("--steps", type=int, nargs="+", help="instead of the landmarks")
     parsers[plot].add_argument("--output", default="learning_rate.png", help="(%(default)s)")
     parsers[plot].add_argument("--log", action="store_true", help="the rate on a logarithmic axis")
+    _add_decay(parsers[bench])
     parsers[bench].add_argument("--optimizer", default="AdamW", help="of keras.optimizers (%(default)s)")
     parsers[bench].add_argument("--variables", type=_at_least(1), default=100, help="of the optimizer (%(default)s)")
     parsers[bench].add_argument("--elements", type=_at_least(1), default=256, help="of each variable (%(default)s)")

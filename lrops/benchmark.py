@@ -14,57 +14,85 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lrops.schedules import WarmupCosineDecay
+from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts, WarmupDecay, WarmupInverseSqrt
 
 PEAK, WARMUP, TOTAL, ALPHA = 1e-3, 1000, 100_000, 0.001
+FIRST_CYCLE = (TOTAL - WARMUP) // 7  # three of them, each twice as long as the one before, end at TOTAL
 
 
 class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
-    """The curve in TensorFlow's ops, without a branch, as tutorials give it."""
+    """A curve in TensorFlow's ops, without a branch, as tutorials give it."""
+
+    def __init__(self, decay="cosine"):
+        self.decay = decay
 
     def __call__(self, step):
         """The rate at a step."""
         step = tf.cast(step, tf.float32)
-        progress = tf.clip_by_value((step - WARMUP) / (TOTAL - WARMUP), 0.0, 1.0)
-        decay = ALPHA + (1 - ALPHA) * 0.5 * (1 + tf.cos(math.pi * progress))
+        if self.decay == "inverse_sqrt":
+            decay = tf.math.rsqrt(step / WARMUP)
+        else:
+            progress = tf.clip_by_value((step - WARMUP) / (TOTAL - WARMUP), 0.0, 1.0)
+            if self.decay == "cosine":
+                decay = ALPHA + (1 - ALPHA) * 0.5 * (1 + tf.cos(math.pi * progress))
+            elif self.decay == "linear":
+                decay = ALPHA + (1 - ALPHA) * (1 - progress)
+            else:
+                decay = ALPHA + (1 - ALPHA) * (1 - tf.sqrt(progress))
         return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
 
     def get_config(self):
-        """Nothing: the curve is that of the comparison."""
-        return {}
+        """Which curve; its numbers are those of the comparison."""
+        return {"decay": self.decay}
 
 
 class Joined(keras.optimizers.schedules.LearningRateSchedule):
-    """Keras' `PolynomialDecay` for the warmup, joined to its `CosineDecay`."""
+    """Keras' `PolynomialDecay` for the warmup, joined to another schedule of Keras for the decay."""
 
-    def __init__(self):
+    def __init__(self, decay):
         self.warmup = keras.optimizers.schedules.PolynomialDecay(0.0, WARMUP, PEAK)
-        self.decay = keras.optimizers.schedules.CosineDecay(PEAK, TOTAL - WARMUP, ALPHA)
+        self.decay = decay
 
     def __call__(self, step):
         """The rate at a step."""
         return tf.where(step < WARMUP, self.warmup(step), self.decay(step - WARMUP))
 
     def get_config(self):
-        """Nothing: the curve is that of the comparison."""
-        return {}
+        """What is joined to the warmup."""
+        return {"decay": self.decay}
 
 
-def contenders(names=None):
+def curves():
+    """The curves of lrops that are compared, by what goes down from the peak."""
+    return {
+        "cosine": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
+        "linear": WarmupDecay(PEAK, WARMUP, TOTAL, ALPHA, decay="linear"),
+        "minus_sqrt": WarmupDecay(PEAK, WARMUP, TOTAL, ALPHA, decay="minus_sqrt"),
+        "inverse_sqrt": WarmupInverseSqrt(PEAK, WARMUP),
+        "restarts": WarmupCosineRestarts(PEAK, WARMUP, FIRST_CYCLE, alpha=ALPHA),
+    }
+
+
+def contenders(names=None, decay="cosine"):
     """The contenders, or those of `names`: name -> what an optimizer takes as `learning_rate`.
 
-    "constant, again" shows the noise.
+    They are a constant rate, twice to show the noise; the curve of lrops that `curves` has under this decay; and what
+    users of Keras write for that curve.
     """
-    rates = {
-        "constant": PEAK,
-        "constant, again": PEAK,
-        "lrops": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
-        "Keras CosineDecay, warmup": keras.optimizers.schedules.CosineDecay(
+    library = keras.optimizers.schedules
+    rates = {"constant": PEAK, "constant, again": PEAK, "lrops": curves()[decay]}
+    if decay == "cosine":
+        rates["Keras CosineDecay, warmup"] = library.CosineDecay(
             0.0, TOTAL - WARMUP, ALPHA, warmup_target=PEAK, warmup_steps=WARMUP
-        ),
-        "Keras PolynomialDecay + CosineDecay": Joined(),
-        "hand-written, tf.where": HandWritten(),
-    }
+        )
+        rates["Keras PolynomialDecay + CosineDecay"] = Joined(library.CosineDecay(PEAK, TOTAL - WARMUP, ALPHA))
+    if decay == "linear":
+        rates["Keras PolynomialDecay, twice"] = Joined(library.PolynomialDecay(PEAK, TOTAL - WARMUP, PEAK * ALPHA))
+    if decay == "restarts":
+        after = library.CosineDecayRestarts(PEAK, FIRST_CYCLE, alpha=ALPHA)
+        rates["Keras PolynomialDecay + CosineDecayRestarts"] = Joined(after)
+    else:
+        rates["hand-written, tf.where"] = HandWritten(decay)
     return {name: rates[name] for name in names or rates}
 
 
@@ -200,15 +228,25 @@ def built(make, rates):
     return {name: make(rate) for name, rate in rates.items()}
 
 
-def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0.1, names=None, elements=256):
+def compare(
+    optimizer="AdamW",
+    variables=100,
+    mode="graph",
+    rounds=25,
+    seconds=0.1,
+    names=None,
+    elements=256,
+    decay="cosine",
+):
     """One case: every contender's step, built and timed. Name -> a dict of its figures.
 
     Args:
         optimizer, variables, elements, mode: As of `training_step`.
         rounds, seconds: As of `alternate`.
-        names: Of the contenders, if not all.
+        names, decay: As of `contenders`.
     """
-    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), contenders(names))
+    rates = contenders(names, decay)
+    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates)
     return figures(steps, rounds, seconds)
 
 
@@ -217,6 +255,7 @@ COLUMNS = {  # of a row: heading and format
     "us": ("us a step", ".0f"),
     "spread_us": ("+-", ".0f"),
     "ratio": ("of constant", ".2f"),
+    "of_cosine": ("of the cosine", ".2f"),
     "first_call_s": ("first call, s", ".2f"),
     "nodes": ("graph nodes", ".0f"),
     "instructions": ("XLA instructions", ".0f"),

@@ -14,9 +14,12 @@ import pytest
 import tensorflow as tf
 from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow, run_python
 
-from lrops import _loader, _native, doctor, reference
+from lrops import _loader, _native, benchmark, curves, doctor, reference
 
-CURVE = ["--initial-learning-rate", "1e-3", "--warmup-steps", "1000", "--total-steps", "100000"]
+PEAK = ["--initial-learning-rate", "1e-3", "--warmup-steps", "1000"]
+CURVE = [*PEAK, "--total-steps", "100000"]
+# What the doctor says of a path that is good.
+GOOD = "curves 5; rates 50; bits of the reference"
 
 
 def lrops(*arguments, folder, package=None):
@@ -37,7 +40,7 @@ def test_a_healthy_installation(tmp_path):
     assert not result.stderr
     lines = [line.split()[0] for line in result.stdout.splitlines()[:-2]]
     assert lines.count("ok") >= 9 and "failed" not in lines
-    assert result.stdout.count("bits of the reference") >= 4
+    assert result.stdout.count(GOOD) >= 4
 
 
 def test_the_same_as_json(tmp_path):
@@ -46,13 +49,13 @@ def test_the_same_as_json(tmp_path):
     for name in ("lrops", "op", "kernels", "Keras", "host function", "CPU, eager", "CPU, tf.function", "CPU, XLA"):
         assert found[name][0] == "ok", name
     for name in ("GPU, eager", "GPU, tf.function", "GPU, XLA"):
-        assert found[name] == (("ok", "rates 10; bits of the reference") if SEES_GPU else ("skipped", "needs GPU"))
+        assert found[name] == (("ok", GOOD) if SEES_GPU else ("skipped", "needs GPU"))
     facts = {name: check["facts"] for name, check in json.loads(result.stdout)["checks"].items()}
     assert facts["lrops"].items() >= _loader.build_info.items()
     assert facts["op"]["folder"] == os.path.join(facts["lrops"]["folder"], FOLDER)
     assert {"CPU", "XLA_CPU_JIT"} <= set(facts["kernels"]["Lrops>WarmupDecay"])
     assert facts["TensorFlow"]["version"] == tf.__version__
-    assert facts["CPU, XLA"]["rates"] == 10
+    assert facts["CPU, XLA"]["rates"] == 50
 
 
 def test_no_tensorflow(package):
@@ -277,11 +280,38 @@ def test_a_gpu_that_is_not_nvidias(monkeypatch, details):
 
 def test_wrong_bits_and_a_missing_kernel_are_findings(monkeypatch):
     monkeypatch.setattr(_native, "warmup_decay", lambda steps, **curve: np.zeros(len(steps), np.float32))
-    with pytest.raises(RuntimeError, match="rates differ from the reference, the first at step 500: .*doctor --json"):
+    with pytest.raises(
+        RuntimeError, match="rates of cosine differ from the reference, the first at step 500: .*doctor --json"
+    ):
         doctor.check_host()
     monkeypatch.setattr(doctor, "registered_kernels", lambda: {"Lrops>WarmupDecay": {"CPU", "GPU"}})
     with pytest.raises(RuntimeError, match="kernels for CPU, GPU, and none for XLA_CPU_JIT"):
         doctor.check_kernels()
+
+
+def test_the_doctor_tries_every_op_and_decay():
+    assert {f"Lrops>{schedule}" for schedule, _ in doctor._CURVES.values()} == set(doctor.registered_kernels())
+    with pytest.raises(ValueError, match="decay must be") as refused:
+        _native.warmup_decay(np.array(0), **Curve().arguments(decay="", dtype="float32"))
+    allowed, _, _ = str(refused.value).partition("Received")
+    assert {getattr(curve, "decay", None) for _, curve in doctor._CURVES.values()} - {None} == set(
+        re.findall(r"'(\w+)'", allowed)
+    )
+
+
+@pytest.mark.parametrize("path", ["host function", "CPU, eager", "CPU, tf.function", "CPU, XLA"])
+def test_a_path_tries_every_curve_and_compares_each(monkeypatch, path):
+    compare, found = doctor._compare, {}
+    monkeypatch.setattr(doctor, "_compare", found.update)
+    doctor._CHECKS[path][0]()
+    assert found.keys() == doctor._CURVES.keys()
+    assert len({rates.tobytes() for rates in found.values()}) == 5
+    assert compare(found) == {"curves": 5, "rates": 50, "bits": "of the reference"}
+    for name, rates in found.items():
+        wrong = rates.copy()
+        wrong[5] = np.nextafter(wrong[5], np.float32(1))
+        with pytest.raises(RuntimeError, match=f"1 of 10 rates of {name} differ from .* first at step 33333: "):
+            compare(found | {name: wrong})
 
 
 def test_the_table_needs_no_tensorflow(package):
@@ -295,6 +325,39 @@ def test_the_table_needs_no_tensorflow(package):
     rates = [np.float32(line.split()[-1]) for line in result.stdout.splitlines()]
     curve = Curve(initial_learning_rate=1e-3, warmup_steps=1000, total_steps=100_000, alpha=0.25)
     np.testing.assert_array_equal(rates, reference.warmup_decay(steps, **curve.arguments()))
+
+
+CURVES = {
+    "cosine": {"total_steps": 5000, "dtype": "float64"},
+    "linear": {"total_steps": 5000, "hold_steps": 100, "alpha": 0.0},
+    "minus_sqrt": {"total_steps": 5000, "warmup_start": 0.25},
+    "inverse_sqrt": {"timescale": 300, "hold_steps": 100, "start_step": -1},
+    "restarts": {"first_decay_steps": 700, "cycles": 2, "t_mul": 1.5, "m_mul": 0.5},
+}
+
+
+@pytest.mark.parametrize("decay", CURVES)
+def test_the_table_of_every_curve(tmp_path, decay):
+    options = [text for name, value in CURVES[decay].items() for text in ("--" + name.replace("_", "-"), value)]
+    steps = [0, 1, 999, 1050, 1701, 2000, 2**62]
+    result = lrops("table", *PEAK, "--decay", decay, *options, "--steps", *steps, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    arguments = {"initial_learning_rate": 1e-3, "warmup_steps": 1000} | CURVES[decay]
+    if decay in ("linear", "minus_sqrt"):
+        arguments["decay"] = decay
+    function = {"inverse_sqrt": "warmup_inverse_sqrt", "restarts": "warmup_cosine_restarts"}.get(decay, "warmup_decay")
+    expected = getattr(reference, function)(steps, **arguments)
+    rates = [expected.dtype.type(line.split()[-1]) for line in result.stdout.splitlines()]
+    np.testing.assert_array_equal(rates, expected)
+
+
+def test_the_help_says_which_curve_takes_an_option(tmp_path):
+    said = " ".join(lrops("plot", "--help", folder=tmp_path).stdout.split())
+    assert "--decay {cosine,linear,minus_sqrt,inverse_sqrt,restarts}" in said
+    assert "hold included; required with cosine, linear, minus_sqrt --" in said
+    assert "floor / peak (0.001); only with cosine, linear, minus_sqrt, restarts --" in said
+    assert "warmup_steps if not given; only with inverse_sqrt --" in said
+    assert "first rate / peak (0.0) --" in said
 
 
 def test_the_table_shows_the_landmarks(tmp_path):
@@ -335,6 +398,18 @@ def test_the_plot_needs_no_tensorflow(package):
         (["table", *CURVE, "--steps", str(2**64)], 2, "error: steps must fit in 64 bits"),
         (["table", *CURVE, "--warmup-steps", str(2**64)], 2, "must fit in 64 bits"),
         (["table", *CURVE, "--warmup-steps", "1.5"], 2, "invalid int value: '1.5'"),
+        (["table", *CURVE, "--decay", "cosin"], 2, "invalid choice: 'cosin'"),
+        (["plot", *PEAK, "--decay", "linear"], 2, "the following arguments are required: --total-steps"),
+        (["table", *PEAK, "--decay", "restarts"], 2, "the following arguments are required: --first-decay-steps"),
+        (["table", "--decay", "restarts"], 2, "are required: --initial-learning-rate, --warmup-steps"),
+        (
+            ["plot", *PEAK, "--decay", "inverse_sqrt", "--alpha", "0.1"],
+            2,
+            "error: --alpha is an option of --decay cosine, linear, minus_sqrt, restarts: leave it out with another. "
+            "Received: --decay inverse_sqrt --alpha 0.1",
+        ),
+        (["table", *CURVE, "--t-mul", "2"], 2, "Received: --decay cosine --t-mul 2.0"),
+        (["table", *PEAK, "--decay", "inverse_sqrt", "--timescale", "0"], 2, "error: timescale must be at least 1"),
         (["plot", *CURVE, "--output", "no/such/folder.png"], 1, "No such file or directory"),
         (["plot", *CURVE, "--output", "rate.docx"], 2, "error: Format 'docx' is not supported"),
     ],
@@ -380,11 +455,38 @@ def test_what_the_benchmark_refuses(tmp_path, arguments, said):
     assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("decay", "others"),
+    [
+        (
+            "cosine",
+            ["Keras CosineDecay, warmup", "Keras PolynomialDecay + CosineDecay", "hand-written, tf.where"],
+        ),
+        ("linear", ["Keras PolynomialDecay, twice", "hand-written, tf.where"]),
+        ("minus_sqrt", ["hand-written, tf.where"]),
+        ("inverse_sqrt", ["hand-written, tf.where"]),
+        ("restarts", ["Keras PolynomialDecay + CosineDecayRestarts"]),
+    ],
+)
+def test_the_contenders_of_a_benchmark_are_one_curve(decay, others):
+    rates = benchmark.contenders(decay=decay)
+    assert list(rates) == ["constant", "constant, again", "lrops", *others]
+    config = rates["lrops"].get_config()
+    assert curves.decay_of(config) == decay
+    for step in (0, 500, 1000, 20_000, 60_000, 99_000, 100_000, 150_000):
+        expected = curves.rates(config, np.array(step))
+        for name in others:
+            found = tf.function(rates[name])(tf.constant(step, tf.int64))
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-9, err_msg=f"{name}, {step}")
+
+
 def test_the_benchmark_runs(tmp_path):
-    result = lrops("bench", "--variables", "2", "--rounds", "2", "--mode", "graph", folder=tmp_path)
+    small = ["--variables", "2", "--rounds", "2", "--mode", "graph", "--decay", "linear"]
+    result = lrops("bench", *small, folder=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert "AdamW, 2 variables of 256 numbers, linear, graph" in result.stdout
     rows = [line.split("|")[1:4] for line in result.stdout.splitlines() if line.startswith("| ")][1:]
-    assert [row[0].strip() for row in rows][:3] == ["constant", "constant, again", "lrops"]
+    assert [row[0].strip() for row in rows] == list(benchmark.contenders(decay="linear"))
     assert all(float(row[1]) > 0 for row in rows)
 
 
