@@ -43,10 +43,17 @@ def mirrored_case(replicas):
     return {"name": name, "kind": "mirrored", "arguments": {"replicas": replicas}}
 
 
+def curves_case(variables, mode):
+    name = f"AdamW, {variables} variables, {mode}, each curve"
+    return {"name": name, "kind": "curves", "arguments": {"variables": variables, "mode": mode}}
+
+
+CURVES = {"name": "evaluation, each curve", "kind": "curve_evaluation", "arguments": {}}
 QUICK = [
     step_case("AdamW", 100, "graph", CORE),
     step_case("AdamW", 100, "xla", CORE),
     {"name": "evaluation", "kind": "evaluation", "arguments": {}},
+    CURVES,
 ]
 FULL = [
     step_case("AdamW", 10, "graph", CORE),
@@ -67,6 +74,10 @@ FULL = [
     {"name": "AdamW, 100 variables, optax in jax.jit", "kind": "optax", "arguments": {}},
     {"name": "AdamW, 100 variables, size", "kind": "size", "arguments": {}},
     {"name": "evaluation", "kind": "evaluation", "arguments": {}},
+    curves_case(100, "graph"),
+    curves_case(100, "xla"),
+    curves_case(10, "eager"),
+    CURVES,
 ]
 # Too slow for `make bench`: three minutes a contender. Measured where --only names them.
 SLOW = [
@@ -83,20 +94,24 @@ SLOW = [
 
 
 def check_values(rates=None):
-    """All contenders must be the same curve, to float32's error, before any is timed."""
+    """All contenders must be the same curve, to float32's error, before any is timed: these of the cosine, or all."""
     import numpy as np
     import tensorflow as tf
 
-    from lrops import benchmark, reference
+    from lrops import benchmark, curves, reference
 
-    rates = rates or benchmark.contenders()
-    for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
-        expected = reference.warmup_decay(step, benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL, benchmark.ALPHA)
-        for name, rate in rates.items():
-            if callable(rate):
-                np.testing.assert_allclose(
-                    rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=name
-                )
+    for decay, curve in benchmark.curves().items():
+        if rates and decay != "cosine":
+            continue
+        config = curve.get_config()
+        del config["name"]
+        for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
+            expected = getattr(reference, curves.function_of(config))(step, **config)
+            for name, rate in (rates or benchmark.contenders(decay=decay)).items():
+                if callable(rate):
+                    np.testing.assert_allclose(
+                        rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=f"{decay}: {name}"
+                    )
 
 
 def step(rounds, seconds, **arguments):
@@ -390,6 +405,61 @@ def evaluation(rounds, seconds):
     vector["lrops, on_host (one thread)"] = made(lambda: schedules["lrops"].on_host(host))
     for name, row in benchmark.figures(vector, rounds, seconds, "lrops").items():
         rows[f"{name}: ns a step of a million"] = row | {"us": row["us"] / 1000, "spread_us": row["spread_us"] / 1000}
+    return rows
+
+
+def against_the_cosine(steps, rounds, seconds):
+    """The figures of steps, of which one is named "cosine"."""
+    from lrops import benchmark
+
+    rows = benchmark.figures(steps, rounds, seconds, "cosine")
+    return {name: row | {"of_cosine": row.pop("ratio")} for name, row in rows.items()}
+
+
+def curves(rounds, seconds, variables, mode):
+    """An AdamW step with each curve of lrops."""
+    from lrops import benchmark
+
+    check_values()
+    rates = benchmark.curves() | {"cosine, again": benchmark.curves()["cosine"], "constant": benchmark.PEAK}
+    steps = benchmark.built(lambda rate: benchmark.training_step(rate, variables=variables, mode=mode), rates)
+    return against_the_cosine(steps, rounds, seconds)
+
+
+def curve_evaluation(rounds, seconds):
+    """One evaluation of each curve of lrops, and a million at once."""
+    import numpy as np
+    import tensorflow as tf
+
+    from lrops import benchmark
+
+    check_values()
+    one, many, host = tf.constant(500, tf.int64), tf.range(1_000_000, dtype=tf.int64), np.arange(1_000_000)
+
+    def in_a_function(jit_compile):
+        def made(schedule):
+            function = tf.function(schedule, jit_compile=jit_compile)
+            step = benchmark.called(lambda: function(one))
+            if jit_compile:
+                step.instructions = function.experimental_get_compiler_ir(one)(stage="optimized_hlo").count(" = ")
+            return step
+
+        return made
+
+    ways = {
+        "eager": lambda schedule: benchmark.called(lambda: schedule(one)),
+        "tf.function": in_a_function(False),
+        "XLA": in_a_function(True),
+        "a million": lambda schedule: benchmark.called(lambda: schedule(many)),
+        "a million, on_host (one thread)": lambda schedule: benchmark.called(lambda: schedule.on_host(host)),
+    }
+    rows = {}
+    for way, made in ways.items():
+        steps = benchmark.built(made, benchmark.curves())
+        for name, row in against_the_cosine(steps, rounds, seconds).items():
+            if "million" in way:
+                row |= {"us": row["us"] / 1000, "spread_us": row["spread_us"] / 1000}
+            rows[f"{name}, {way}".replace("a million", "ns a step of a million")] = row
     return rows
 
 
