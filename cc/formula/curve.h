@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
-#include <optional>
+#include <iterator>
 #include <string>
 
 #include "formula/learning_rate.h"
@@ -50,13 +50,11 @@ struct DecayParameters : Hyperparameters {
   }
 };
 
-inline constexpr const char* kDecays[] = {"cosine", "linear", "minus_sqrt"};  // in the order of Decay
+inline constexpr const char* kDecays[] = {"cosine", "linear", "minus_sqrt"};  // by kCosine, kLinear, kMinusSqrt
 
-inline std::optional<Decay> FindDecay(const std::string& name) {
-  for (const Decay decay : {kCosine, kLinear, kMinusSqrt}) {
-    if (name == kDecays[decay]) return decay;
-  }
-  return std::nullopt;
+// Of a decay by its name; the number of decays if there is none of that name.
+inline u64 DecayIndex(const std::string& name) {
+  return static_cast<u64>(std::find(std::begin(kDecays), std::end(kDecays), name) - std::begin(kDecays));
 }
 
 // An IEEE binary format that a rate can be rounded to.
@@ -236,7 +234,7 @@ inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
   if (refusal.empty()) refusal = internal::RatioRefusal("alpha", h.alpha);
-  if (refusal.empty() && !FindDecay(h.decay)) {
+  if (refusal.empty() && DecayIndex(h.decay) == std::size(kDecays)) {
     return "decay must be 'cosine', 'linear' or 'minus_sqrt'. Received: decay='" + h.decay + "'";
   }
   if (refusal.empty()) {
@@ -254,7 +252,7 @@ inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
 inline DecayCurve MakeCurve(const DecayParameters& h) {
   DecayCurve curve;
   static_cast<Frame&>(curve) = internal::MakeFrame(h);
-  curve.decay = *FindDecay(h.decay);
+  curve.decay = DecayIndex(h.decay);
   curve.decay_start = static_cast<u64>(h.warmup_steps + h.hold_steps);
   curve.total_steps = static_cast<u64>(h.total_steps);
   const u64 length = curve.total_steps - curve.decay_start;

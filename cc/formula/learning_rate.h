@@ -36,7 +36,7 @@ namespace lrops {
 // is less than a step longer or shorter than there; no error builds up, since each length is rounded from its own
 // power.
 
-enum Decay : u64 { kCosine, kLinear, kMinusSqrt };
+constexpr u64 kCosine = 0, kLinear = 1, kMinusSqrt = 2;
 
 // What curve.h, inverse_sqrt.h and restarts.h (beside this file) make of the hyper-parameters, once for each op. Every
 // rate is divided by 2^E, the least power of two above the peak, and so lies in [0, 1).
@@ -48,7 +48,7 @@ struct Frame {
 };
 
 struct DecayCurve : Frame {
-  Decay decay;
+  u64 decay;                     // kCosine, kLinear or kMinusSqrt
   u64 decay_start, total_steps;  // W + H, T
   Divisor length;                // L = T - W - H
   Real<u64> inverse_root;        // 1 / sqrt(L), for minus_sqrt
