@@ -47,7 +47,7 @@ CHECKS = {
 ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
 # What must be refused: what is installed beside lrops, the command, and a part of what it must say.
 REFUSALS = {
-    "TensorFlow 2.17": ([f"{CPU}==2.17.*"], ["-c", "import lrops"], "found TensorFlow 2.17"),
+    "TensorFlow 2.15": ([f"{CPU}==2.15.*"], ["-c", "import lrops"], "found TensorFlow 2.15"),
     "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
     "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
     "both flavours": (  # of one version they work as one
@@ -57,7 +57,7 @@ REFUSALS = {
     ),
 }
 # The first release that has a wheel for a Python.
-FIRST = {"3.13": "2.20"}
+FIRST = {"3.12": "2.16", "3.13": "2.20"}
 
 
 def released(python, tensorflow):
@@ -84,7 +84,7 @@ def rows(pythons):
 
 def compiles_for_gpu(python, tensorflow, flavour):
     """Whether this TensorFlow lowers for a GPU, and JAX, whose compiler that takes, can be installed beside it."""
-    return flavour == FULL and python != "3.10" and minor_of(tensorflow) != "2.18"
+    return flavour == FULL and python != "3.10" and minor_of(tensorflow) not in ("2.16", "2.17", "2.18")
 
 
 def install(interpreter, folder, requirements, wheel):
@@ -172,7 +172,7 @@ def main():
     pythons, wheels = find_pythons(), options.wheels.resolve()
     chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
     table, refusals, commits = [], [], set()
-    refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.17 too
+    refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.15 too
     for name in options.refusals:
         refusals.append([name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])])
         print(*refusals[-1], sep=" | ", flush=True)
