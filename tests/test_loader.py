@@ -50,7 +50,7 @@ def test_a_half_removed_tensorflow(package):
     assert "half-removed" in said and f"tensorflow-cpu=={CARRIED[-1]}.*" in said
 
 
-@pytest.mark.parametrize("version", ["2.17.1", "2.99.0", "3.0.0", "2.99.0-dev20261101", f"{MINOR}.0-dev20261101"])
+@pytest.mark.parametrize("version", ["2.15.1", "2.99.0", "3.0.0", "2.99.0-dev20261101", f"{MINOR}.0-dev20261101"])
 def test_another_tensorflow_is_refused_before_loading(package, version):
     fake_tensorflow(package, version)
     said = refusal(package)
@@ -61,17 +61,20 @@ def test_another_tensorflow_is_refused_before_loading(package, version):
     assert "--no-cache-dir" in said
 
 
-# A library for a pre-release fits that one alone, and a pre-release fits no library of another.
+# A library fits its minor; one for a pre-release fits that one alone, and a pre-release fits no library of another.
 @pytest.mark.parametrize(
     "built, carried, fitting, refused, cure",
     [
         ("2.9.1, 2.21.0", "2.9, 2.21", "2.9.0, 2.21.2", "2.21.0-rc0, 2.21.0-dev20261101", "tensorflow==2.21.*"),
         ("2.9.0, 2.22.0rc0", "2.9, 2.22.0rc0", "2.9.3, 2.22.0-rc0", "2.22.0-rc1, 2.22.0", "tensorflow==2.9.*"),
         ("2.22.0rc0", "2.22.0rc0", "2.22.0-rc0", "2.22.0", "tensorflow==2.22.0rc0"),
+        # Each of these two loads in the other, and then ends the process when XLA runs.
+        ("2.16.2", "2.16", "2.16.1", "2.17.0, 2.17.1", "tensorflow==2.16.*"),
+        ("2.17.1", "2.17", "2.17.0", "2.16.1, 2.16.2", "tensorflow==2.17.*"),
         ("2.23.0.dev1", "2.23.0.dev1", "2.23.0-dev1", "2.23.0-dev2", "tf-nightly==2.23.0.dev1"),
     ],
 )
-def test_pre_releases(monkeypatch, tmp_path, built, carried, fitting, refused, cure):
+def test_what_a_library_fits(monkeypatch, tmp_path, built, carried, fitting, refused, cure):
     for version in built.split(", "):
         tmp_path.joinpath("_tf" + "_".join(version.split(".")[:2])).mkdir()
     monkeypatch.setattr(_loader, "_PACKAGE", str(tmp_path))
