@@ -87,6 +87,11 @@ def compiles_for_gpu(python, tensorflow, flavour):
     return flavour == FULL and python != "3.10" and minor_of(tensorflow) not in ("2.16", "2.17", "2.18")
 
 
+def places_on_gpu(tensorflow, flavour):
+    """Whether this TensorFlow has kernels for a GPU, and takes two GPUs of the test's own."""
+    return flavour == FULL and minor_of(tensorflow) not in ("2.16", "2.17")
+
+
 def install(interpreter, folder, requirements, wheel):
     """The interpreter of a new environment with the wheel and these requirements."""
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
@@ -102,11 +107,11 @@ def ask(python, command):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(interpreter, tensorflow, flavour, wheel, compiles):
+def run_row(interpreter, tensorflow, flavour, wheel, compiles, places):
     """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
 
-    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`, and `PLACED` with a
-    TensorFlow that has no kernels for a GPU.
+    That is "ok", how it failed, or nothing where it was not run: `COMPILED` where not `compiles`, and `PLACED` where not
+    `places`.
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = f"{wheel}[xla-gpu]" if compiles else wheel
@@ -115,7 +120,7 @@ def run_row(interpreter, tensorflow, flavour, wheel, compiles):
         found = ["?"] * 3 if code else text.split()[:3]
         said = {}
         for name, command in CHECKS.items():
-            if (name == COMPILED and not compiles) or (name == PLACED and flavour != FULL):
+            if (name == COMPILED and not compiles) or (name == PLACED and not places):
                 said[name] = ""
                 continue
             code, text = ask(interpreter, command)
@@ -184,7 +189,12 @@ def main():
             sys.exit(f"{wheels} has no wheel for Python {python}: run `make wheels` where that Python is found")
         start = time.monotonic()
         (version, keras, commit), said = run_row(
-            pythons[python], tensorflow, flavour, wheel, compiles_for_gpu(python, tensorflow, flavour)
+            pythons[python],
+            tensorflow,
+            flavour,
+            wheel,
+            compiles_for_gpu(python, tensorflow, flavour),
+            places_on_gpu(tensorflow, flavour),
         )
         commits.add(commit)
         table.append([python, f"{flavour} {version}", keras, *said.values()])

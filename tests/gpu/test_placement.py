@@ -41,6 +41,7 @@ def start_on_cpu(make, initial_value, **arguments):
 rates = {
     "constant": lambda: 1e-3,
     "decay": lambda: lrops.WarmupCosineDecay(1e-3, 10, 100),
+    "inverse_sqrt": lambda: lrops.WarmupInverseSqrt(1e-3, 10),
     "restarts": lambda: lrops.WarmupCosineRestarts(1e-3, 10, 100),
     "peak": lambda: lrops.WarmupCosineDecay(tf.Variable(1e-3), 10, 100),
     "Keras": lambda: keras.optimizers.schedules.CosineDecay(0.0, 90, warmup_target=1e-3, warmup_steps=10),
@@ -106,14 +107,19 @@ def copies(counts):
 
 
 def test_one_kernel_and_no_copy_more_than_at_a_constant_rate(placed):
-    steps = {rate: placed(rate) for rate in ("constant", "decay", "restarts")}
+    operations = {
+        "decay": "Lrops>WarmupDecay",
+        "inverse_sqrt": "Lrops>WarmupInverseSqrt",
+        "restarts": "Lrops>WarmupCosineRestarts",
+    }
+    steps = {rate: placed(rate) for rate in ("constant", *operations)}
     for step in steps.values():
         assert step.keys() == {"GPU:0"}
         assert copies(step["GPU:0"]) == (0, 0)
     least = kernels(steps["constant"]["GPU:0"])
     assert least > 10 * VARIABLES
-    for rate, operation in {"decay": "Decay", "restarts": "Restarts"}.items():
-        assert steps[rate]["GPU:0"][f"Lrops>WarmupCosine{operation}"] == 1
+    for rate, operation in operations.items():
+        assert steps[rate]["GPU:0"][operation] == 1
         assert kernels(steps[rate]["GPU:0"]) == least + 1
 
 
