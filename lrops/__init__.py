@@ -17,6 +17,7 @@ except ImportError as error:
 
 __all__ = [
     "LearningRateLogger",
+    "LinearWarmup",
     "WarmupCosineDecay",
     "WarmupCosineRestarts",
     "WarmupDecay",
@@ -37,7 +38,7 @@ elif sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") 
     load_ops()
     from lrops import plotting
     from lrops.callbacks import LearningRateLogger
-    from lrops.schedules import WarmupCosineDecay, WarmupCosineRestarts, WarmupDecay, WarmupInverseSqrt
+    from lrops.schedules import LinearWarmup, WarmupCosineDecay, WarmupCosineRestarts, WarmupDecay, WarmupInverseSqrt
     from lrops.steps import total_steps
 
     __version__ = build_info["version"]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from lrops._hyperparameters import DecayName, DtypeName, Variable
+from lrops._hyperparameters import DecayName, DtypeName, KerasSchedule, Variable
 
 _INT64 = tf.int64
 _INTEGERS = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
@@ -104,6 +104,8 @@ _HYPERPARAMETERS = {
     DtypeName: _dtype,
     DecayName: _text,
     str: _op_name,
+    str | None: lambda name, value: None if value is None else _op_name(name, value),
+    KerasSchedule: lambda name, value: value,  # schedules.py knows what is one
 }
 
 

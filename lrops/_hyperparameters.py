@@ -9,12 +9,19 @@ DecayName = Literal["cosine", "linear", "minus_sqrt"]
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+    import tf_keras
 
     Variable: TypeAlias = tf.Variable | keras.Variable
+    KerasSchedule: TypeAlias = (
+        keras.optimizers.schedules.LearningRateSchedule | tf_keras.optimizers.schedules.LearningRateSchedule
+    )
 else:
 
     class Variable:
         """A `tf.Variable` or a `keras.Variable`."""
+
+    class KerasSchedule:
+        """A `LearningRateSchedule` of Keras 3 or tf_keras."""
 
 
 def _said(text: str) -> dict[str, str]:
@@ -73,3 +80,15 @@ class Restarts(Hyperparameters):
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
     _: dataclasses.KW_ONLY
     cycles: int | None = dataclasses.field(default=None, metadata=_said("how many; as many as fit if not given"))
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Warmup:
+    """What `LinearWarmup` takes."""
+
+    schedule: KerasSchedule
+    warmup_steps: int
+    _: dataclasses.KW_ONLY
+    warmup_start: float = 0.0
+    hold_steps: int = 0
+    start_step: int = 0

@@ -5,6 +5,13 @@ reads of `iterations`: each of them might see another value. While tracing, the 
 and `tf.function` runs everything that touches a variable in the order in which it was made. So if no operation made
 since an evaluation can write the variable, another evaluation would give the same number. Any operation not known
 to be safe discards the cached results; the worst case is the graph that there would be without this file.
+
+A compiled op depends on the step alone. A schedule that somebody else wrote may depend on more, so its result is cached
+only if the operations which its evaluation added to the graph are pure: none of them is stateful (as variables, random
+numbers, printing and assertions are), takes a resource, a variant or a reference, or waits for another operation. Two
+things are allowed: a read of the step, and a call, a branch or a loop whose functions are pure. What such a schedule
+does in Python happens once while its results are merged, as with anything that `tf.function` traces; so a schedule
+whose Python state changes between two reads of one trace, as a counter of its calls does, must not be merged.
 """
 
 import itertools
@@ -48,8 +55,17 @@ class _Evaluations:
     def put(self, value, dtype, handle, context, key):
         self._results[id(handle), id(context), key] = _Result(value, dtype, handle, context)
 
+    def put_if_pure(self, value, dtype, handle, context, key, graph, first):
+        """`put`, if the operations of the graph from number `first` on are pure."""
+        operations = graph.get_operations()
+        added = operations[first:]
+        handles = {id(inner) for outer, inner in graph.captures if outer is handle} | {id(handle)}
+        if all(_is_pure(operation, handles, graph) and not operation.control_inputs for operation in added):
+            self.put(value, dtype, handle, context, key)
+            self._seen = len(operations)  # a branch that reads the step would look like one that writes it
 
-def evaluated_once(evaluate, variable, key):
+
+def evaluated_once(evaluate, variable, key, only_if_pure=False):
     """`evaluate()`, or the result of an earlier call if that must be the same.
 
     Args:
@@ -57,6 +73,8 @@ def evaluated_once(evaluate, variable, key):
             nothing else that can change.
         variable: A `tf.Variable`, or a tensor that was just read from one; of any other tensor nothing is merged.
         key: What is evaluated, hashable: calls with equal keys ask for the same number.
+        only_if_pure: `evaluate` may do anything: its result is used again only if the operations show that they are
+            pure.
     """
     graph = tf.compat.v1.get_default_graph()
     handle = _handle(variable, graph)
@@ -73,9 +91,20 @@ def evaluated_once(evaluate, variable, key):
         evaluations = graph._lrops_evaluations = _Evaluations()
     evaluations.look_at_new_operations(graph)
     result = evaluations.get(handle, context, key)
-    if result is None:
+    if result is not None:
+        return result
+    if not only_if_pure:
         result = evaluate()
         evaluations.put(result, variable.dtype, handle, context, key)
+        return result
+    first = len(graph.get_operations())
+    # What is evaluated inside uses no earlier result: that may depend on a variable which the new operations hide.
+    graph._lrops_evaluations = _Evaluations()
+    try:
+        result = evaluate()
+    finally:
+        graph._lrops_evaluations = evaluations
+    evaluations.put_if_pure(result, variable.dtype, handle, context, key, graph, first)
     return result
 
 
@@ -96,6 +125,42 @@ def _handle(variable, graph):
     since = itertools.takewhile(lambda operation: operation is not read, reversed(graph.get_operations()))
     written = any(_may_write(one) and not _writes_another_dtype(one, variable.dtype) for one in since)
     return None if written else read.inputs[0]
+
+
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "Case", "While"}  # a stateless twin has no stateful body
+
+
+def _is_pure(operation, handles, graph):
+    """Whether an operation depends on nothing but its inputs and the variable.
+
+    Args:
+        operation: One of the graph.
+        handles: The ids of the tensors that are known to be a handle of the variable.
+        graph: It knows the functions that the operation calls.
+    """
+    state = [tensor for tensor in operation.inputs if _holds_state(tensor)]
+    if any(id(tensor) not in handles for tensor in state):
+        return False
+    if operation.type in _CALLS:
+        return all(
+            body and all(_is_pure(one, inside, body) for one in body.get_operations())
+            for body, inside in _bodies(operation, handles, graph)
+        )
+    return operation.type == "ReadVariableOp" or not (state or operation.op_def.is_stateful)
+
+
+def _bodies(operation, handles, graph):
+    """The functions of a call, a branch or a loop: the graph of each, if known, and the ids of the handles in it."""
+    functions = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.HasField("func")]
+    for name in functions:
+        body = getattr(graph._functions.get(name), "graph", None)
+        inputs = body.inputs if body else []
+        given = operation.inputs[len(operation.inputs) - len(inputs) :]  # without a condition
+        yield body, {id(inner) for outer, inner in zip(given, inputs, strict=True) if id(outer) in handles}
+
+
+def _holds_state(tensor):
+    return tensor.dtype in (tf.resource, tf.variant) or tensor.dtype.base_dtype != tensor.dtype
 
 
 def _may_write(operation):

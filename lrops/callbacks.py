@@ -13,7 +13,7 @@ import tensorflow as tf
 from lrops._arguments import as_count, as_path, unwrap_variable
 from lrops._keras import add_keras_bases, in_each_keras
 from lrops.ops import value_on_host
-from lrops.schedules import Schedule, is_evaluated_by_lrops, schedules_traced_into
+from lrops.schedules import Curve, LinearWarmup, is_evaluated_by_lrops, is_warmup, schedules_traced_into
 
 _KEY = "learning_rate"
 # So many batches in a row may be without an update while a LossScaleOptimizer lowers its scale.
@@ -327,7 +327,8 @@ def _check_traced(train_function, rates):
     for number, rate in enumerate(rates):
         source, before = rate.source, seen[number] if number < len(seen) else rate.source
         # An optimizer that has counted nothing may not be in the function at all, which is not for here.
-        missed = traced is not None and is_evaluated_by_lrops(source) and rate.count() > 0
+        noted = is_evaluated_by_lrops(source) or is_warmup(source)
+        missed = traced is not None and noted and rate.count() > 0
         if missed and not any(_alike(one, source) for one in traced):
             before = "another rate" if before is source else repr(before)
         elif _alike(before, source):
@@ -340,6 +341,8 @@ def _check_traced(train_function, rates):
 
 
 def _peak_variable(schedule):
+    while isinstance(schedule, LinearWarmup):
+        schedule = schedule.schedule
     peak = getattr(schedule, "initial_learning_rate", None)
     return peak if hasattr(peak, "assign") else None
 
@@ -415,7 +418,7 @@ class _Rate:
         self.is_schedule = isinstance(self.source, bases)
         # A legacy optimizer casts the step that it gives a schedule, and can divide what comes out. A subclass of ours
         # looks through that cast in a graph.
-        cast = hasattr(optimizer, "_initial_decay") and not isinstance(self.source, Schedule)
+        cast = hasattr(optimizer, "_initial_decay") and not isinstance(self.source, Curve)
         self._step_dtype = tf.float32 if cast else tf.int64
         self._decay = float(getattr(optimizer, "_initial_decay", 0.0))
 
@@ -468,7 +471,10 @@ class _Rate:
         """The rate of a schedule that is not evaluated by lrops. It may read a variable: each step is asked once."""
         if step not in self._evaluated:
             with tf.device("CPU:0"):
-                self._evaluated[step] = np.asarray(_value(self.source(tf.constant(step, self._step_dtype))))[()]
+                given = tf.constant(step, self._step_dtype)
+                # In a graph a LinearWarmup looks through the cast, but passes the dtype on.
+                rate = self.source._rate(tf.constant(step), given) if is_warmup(self.source) else self.source(given)
+                self._evaluated[step] = np.asarray(_value(rate))[()]
         return self._evaluated[step]
 
     def __call__(self, step):

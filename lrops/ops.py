@@ -1,4 +1,4 @@
-"""The ops as Python functions, and the product with a peak that a variable holds."""
+"""The ops as Python functions, and the products with what only TensorFlow knows: a variable's peak, another's rate."""
 
 import numpy as np
 import tensorflow as tf
@@ -44,16 +44,32 @@ def scaled(rate, peak, dtype):
     `tf.function`, repeated products are merged as evaluations are.
     """
     variable = unwrap_variable(peak)
+    return _merged(lambda: product(rate, variable, dtype), variable, (rate.ref(), dtype))
 
-    def product():
-        exact = rate * tf.cast(variable, tf.float64)
-        return tf.cast(exact if dtype in ("float32", "float64") else tf.cast(exact, tf.float32), dtype)
 
-    # A gradient tape must record each product: what was made before it began has no gradient there. No function of
+def product(ratio, value, dtype):
+    """A ratio in float64 times a floating value, rounded to `dtype` as `scaled` says."""
+    exact = ratio * tf.cast(value, tf.float64)
+    return tf.cast(exact if dtype in ("float32", "float64") else tf.cast(exact, tf.float32), dtype)
+
+
+def merged_if_pure(evaluate, step, key):
+    """`evaluate()`, which may do anything; in a `tf.function`, repeated evaluations are merged if they are pure.
+
+    Args:
+        evaluate: Returns the rate at `step`.
+        step: What `as_step` gives.
+        key: As of `evaluated_once`.
+    """
+    return _merged(evaluate, step, key, only_if_pure=True)
+
+
+def _merged(evaluate, variable, key, **how):
+    # A gradient tape must record each evaluation: what was made before it began has no gradient there. No function of
     # TensorFlow's API tells that one records; the generated wrappers ask their own module.
     if tf.executing_eagerly() or load_ops()._execute.must_record_gradient():
-        return product()
-    return evaluated_once(product, variable, (rate.ref(), dtype))
+        return evaluate()
+    return evaluated_once(evaluate, variable, key, **how)
 
 
 def scaled_on_host(rate, peak, dtype):

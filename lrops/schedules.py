@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import numbers
 import os
 import warnings
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lrops import _hyperparameters, curves, ops, plotting
-from lrops._arguments import as_hyperparameter, as_step, as_step_on_host
-from lrops._keras import add_keras_bases
+from lrops._arguments import as_hyperparameter, as_step, as_step_on_host, dtype_name
+from lrops._keras import add_keras_bases, deserialized, in_each_keras, serialized
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule as _Base
@@ -24,6 +25,7 @@ else:
         """What `Schedule` derives from before any Keras: see `add_keras_bases`."""
 
 
+_LAST_STEP = 2**63 - 1
 _NO_WARMUP = (
     "{} without warmup (warmup_steps=0): the first updates of an adaptive optimizer take the full rate "
     "while its moment estimates are still noise, which is the instability that warmup prevents. 500 steps are a good "
@@ -52,16 +54,22 @@ def _warn_of_rounding(name, _said=[]):  # noqa: B006
 
 def _add_keras_bases():
     """Makes the classes below schedules of every Keras in the process, which can then load what was saved."""
-    schedules = (WarmupCosineDecay, WarmupDecay, WarmupInverseSqrt, WarmupCosineRestarts)
+    schedules = (WarmupCosineDecay, WarmupDecay, WarmupInverseSqrt, WarmupCosineRestarts, LinearWarmup)
     add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule", schedules)
 
 
 _S = TypeVar("_S", bound="Schedule")
+_W = TypeVar("_W", bound="LinearWarmup")
 
 
 def is_evaluated_by_lrops(schedule: Any) -> bool:
-    """Whether it is a schedule of lrops, and no subclass with a `__call__` of its own."""
-    return isinstance(schedule, Schedule) and type(schedule).__call__ is Schedule.__call__
+    """Whether it is a curve of lrops, and no subclass with a `__call__` of its own."""
+    return isinstance(schedule, Curve) and type(schedule).__call__ is Curve.__call__
+
+
+def is_warmup(schedule: Any) -> bool:
+    """Whether it is a `LinearWarmup`, and no subclass with a `__call__` of its own."""
+    return isinstance(schedule, LinearWarmup) and type(schedule).__call__ is LinearWarmup.__call__
 
 
 def schedules_traced_into(function: Any) -> set[Any] | None:
@@ -95,27 +103,23 @@ def _schedules_in(graphs, seen):
     return found
 
 
-class Schedule(_Base, _hyperparameters.Hyperparameters):
-    """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters and names its op."""
+class Schedule(_Base):
+    """What the schedules of lrops share. A subclass is a dataclass of its hyper-parameters."""
 
-    _op: ClassVar[Callable[..., Any]]
     autograph_info__: ClassVar[dict[str, Any]] = {}  # TensorFlow's mark for what AutoGraph shall not convert
-    name: str
+    start_step: int
+    _to_change: ClassVar[str] = ""  # how else, in the error after an assignment
+    # What the compiled op evaluates, and the same as its attributes.
+    _evaluated: dict[str, Any]
+    _attributes: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Checks the arguments, and prepares what an evaluation takes."""
+        """Checks the types of the arguments."""
         _add_keras_bases()
-        fields = sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only))  # the order of the signature
-        for field in fields:
+        fields = sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only))
+        for field in fields:  # in the order of the signature
             setattr(self, field.name, as_hyperparameter(field.name, field.type, getattr(self, field.name)))
         self._arguments = tuple(field.name for field in fields)
-        curve = self._checked_curve()
-        # What the formula evaluates: if the peak is a variable, the curve of peak 1.
-        self._tunable = not isinstance(self.initial_learning_rate, float)
-        self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
-        if self.warmup_steps == 0 and self.start_step <= 0:  # not for an optimizer that has its moments
-            _warn_without_warmup(type(self).__name__)
-        self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores what was pickled or copied, in a process that may have imported another Keras."""
@@ -123,7 +127,7 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         self.__dict__.update(state)
 
     def _float32_count(self):
-        """Warns if the rate still changes beyond the last step to which a float32 counts one by one."""
+        """Warns if the op's curve still changes beyond the last step to which a float32 counts one by one."""
         begin = max(2**24, self.start_step)
         steps = [2**24, *(begin + 2**power for power in range(62))]
         if len(np.unique(curves.rates(self._evaluated | {"dtype": "float64"}, np.array(steps)))) > 1:
@@ -136,15 +140,83 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             graph._lrops_schedules = {*getattr(graph, "_lrops_schedules", ()), self}
             graph = graph.outer_graph
 
+    def _without_step(self):
+        return TypeError(  # an optimizer calls so what it does not know as a schedule
+            f"{type(self).__name__} was called without a step. If an optimizer did so, its Keras was imported after "
+            "lrops and in a way that lrops did not notice: import keras (or tf_keras) before lrops, in this process "
+            "and in each worker."
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses another value for an argument: what has been traced would keep the old one."""
         if name in self.__dict__.get("_arguments", ()):
             raise AttributeError(
                 f"{name} cannot be assigned, since what has been traced keeps the old one: make a new "
-                f"{type(self).__name__} and compile again; for a peak that changes while training, give "
-                f"initial_learning_rate a tf.Variable and assign to that. Received: {name}={value!r}"
+                f"{type(self).__name__} and compile again{self._to_change}. Received: {name}={value!r}"
             )
         super().__setattr__(name, value)
+
+    def on_host(self, step: npt.ArrayLike) -> Any:
+        """The learning rate at `step`, computed by TensorFlow on the CPU: no other device is waited for.
+
+        Args:
+            step: As in `__call__`; of a traced function no tensor.
+
+        Returns:
+            A NumPy array of the shape of `step`, or a NumPy number for a single step.
+        """
+        step = as_step_on_host(step)
+        with tf.init_scope(), tf.device("CPU:0"):
+            if not tf.executing_eagerly():
+                raise RuntimeError(
+                    f"the __call__ of {type(self).__name__} cannot be evaluated without eager execution, in a "
+                    "graph for a session: call the schedule there instead of on_host."
+                )
+            return np.asarray(self(step))[()]
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
+        """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
+
+        >>> import lrops
+        >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
+
+        Args:
+            path: A file to write, such as "rate.png".
+            ax: matplotlib axes to draw on. Without them, a new figure.
+            log: The rate on a logarithmic axis.
+
+        Returns:
+            The matplotlib axes.
+
+        Raises:
+            ImportError: matplotlib is not installed; it comes with `pip install 'lrops[plot]'`.
+            OSError: `path` cannot be written.
+        """
+        return plotting.plot(self, path=path, ax=ax, log=log)
+
+    @classmethod
+    def from_config(cls: type[_S], config: dict[str, Any]) -> _S:
+        """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
+        return cls(**config)
+
+
+class Curve(Schedule, _hyperparameters.Hyperparameters):
+    """What the curves of lrops share. A subclass names its op."""
+
+    _op: ClassVar[Callable[..., Any]]
+    _to_change = "; for a peak that changes while training, give initial_learning_rate a tf.Variable and assign to that"
+    name: str
+
+    def __post_init__(self) -> None:
+        """Checks the arguments, and prepares what an evaluation takes."""
+        super().__post_init__()
+        curve = self._checked_curve()
+        # What the formula evaluates: if the peak is a variable, the curve of peak 1.
+        self._tunable = not isinstance(self.initial_learning_rate, float)
+        self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
+        if self.warmup_steps == 0 and self.start_step <= 0:  # not for an optimizer that has its moments
+            _warn_without_warmup(type(self).__name__)
+        self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
     def __call__(self, step: Any = None) -> tf.Tensor:
         """The learning rate at `step`.
@@ -163,19 +235,15 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
             TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64.
             ValueError: a number does not fit in int64, or has a fraction that can be seen, or is NaN.
         """
-        if step is None:  # how an optimizer calls what it does not know as a schedule
-            raise TypeError(
-                f"{type(self).__name__} was called without a step. If an optimizer did so, its Keras was imported "
-                "after lrops and in a way that lrops did not notice: import keras (or tf_keras) before lrops, in this "
-                "process and in each worker."
-            )
+        if step is None:
+            raise self._without_step()
         self._note_graph()
         rate = self._op(as_step(step, self._float32_count), self._attributes)
         return ops.scaled(rate, self.initial_learning_rate, self.dtype) if self._tunable else rate
 
     # AutoGraph has nothing to convert here, and warns if it finds no sources, as in a frozen program. The mark is what
     # tf.autograph.experimental.do_not_convert sets, without a wrapper that each eager call would pay for.
-    __call__.autograph_info__ = autograph_info__  # type: ignore[attr-defined]
+    __call__.autograph_info__ = Schedule.autograph_info__  # type: ignore[attr-defined]
 
     def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step`, computed by the CPU without TensorFlow: no device is waited for.
@@ -202,37 +270,10 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
 
     def _on_host(self, step, peak):
         """`on_host`; `peak` is the variable, or its number as it was read before."""
-        step = as_step_on_host(step)
         if not is_evaluated_by_lrops(self):  # a subclass, whose `__call__` says what its rate is
-            with tf.init_scope(), tf.device("CPU:0"):
-                if not tf.executing_eagerly():
-                    raise RuntimeError(
-                        f"the __call__ of {type(self).__name__} cannot be evaluated without eager execution, in a "
-                        "graph for a session: call the schedule there instead of on_host."
-                    )
-                return np.asarray(self(step))[()]
-        rate = curves.rates(self._evaluated, step)
+            return super().on_host(step)
+        rate = curves.rates(self._evaluated, as_step_on_host(step))
         return (ops.scaled_on_host(rate, peak, self.dtype) if self._tunable else rate)[()]
-
-    def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
-        """Draws the curve with its phases; `lrops.plotting.plot` draws several on one axis.
-
-        >>> import lrops
-        >>> ax = lrops.WarmupCosineDecay(1e-3, 1000, 100_000).plot()
-
-        Args:
-            path: A file to write, such as "rate.png".
-            ax: matplotlib axes to draw on. Without them, a new figure.
-            log: The rate on a logarithmic axis.
-
-        Returns:
-            The matplotlib axes.
-
-        Raises:
-            ImportError: matplotlib is not installed; it comes with `pip install 'lrops[plot]'`.
-            OSError: `path` cannot be written.
-        """
-        return plotting.plot(self, path=path, ax=ax, log=log)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain numbers and strings that JSON holds; of a variable, its number.
@@ -261,19 +302,18 @@ class Schedule(_Base, _hyperparameters.Hyperparameters):
         curves.rates(curve, np.zeros(0, np.int64))  # refuses what breaks a rule
         return curve
 
-    @classmethod
-    def from_config(cls: type[_S], config: dict[str, Any]) -> _S:
-        """A schedule from what `get_config` gave; its arguments are checked as the constructor's are."""
-        return cls(**config)
-
     def __repr__(self) -> str:
         """The call that makes this schedule."""
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"lrops.{type(self).__name__}({arguments})"
+        return _as_call(self, self.get_config())
+
+
+def _as_call(schedule, arguments):
+    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f"lrops.{type(schedule).__name__}({written})"
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class WarmupCosineDecay(Schedule, _hyperparameters.CosineDecay):
+class WarmupCosineDecay(Curve, _hyperparameters.CosineDecay):
     """Linear warmup, a hold at the peak, cosine decay to a floor: one op in the graph for each evaluation.
 
     With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
@@ -325,7 +365,7 @@ class WarmupCosineDecay(Schedule, _hyperparameters.CosineDecay):
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class WarmupDecay(Schedule, _hyperparameters.Decay):
+class WarmupDecay(Curve, _hyperparameters.Decay):
     """Linear warmup, a hold at the peak, and a decay to a floor along a cosine, a line or a square root.
 
     With p = initial_learning_rate, W = warmup_steps, H = hold_steps, T = total_steps, and
@@ -380,7 +420,7 @@ class WarmupDecay(Schedule, _hyperparameters.Decay):
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class WarmupInverseSqrt(Schedule, _hyperparameters.InverseSqrt):
+class WarmupInverseSqrt(Curve, _hyperparameters.InverseSqrt):
     """Linear warmup, a hold at the peak, then one over the square root of the step, without an end.
 
     The schedule of the Transformer (Vaswani et al. 2017, section 5.3, "Noam") and of T5. With
@@ -447,7 +487,7 @@ WarmupInverseSqrt.__init__ = _without_end(WarmupInverseSqrt.__init__)  # type: i
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
+class WarmupCosineRestarts(Curve, _hyperparameters.Restarts):
     """Linear warmup, then cycles of cosine decay, each starting again at a peak: SGDR, one op for each evaluation.
 
     Keras' `CosineDecayRestarts` behind a warmup (Loshchilov and Hutter, 2017), with restarts at exact steps. With
@@ -491,6 +531,192 @@ class WarmupCosineRestarts(Schedule, _hyperparameters.Restarts):
     name: str = "WarmupCosineRestarts"
 
     _op = staticmethod(ops.warmup_cosine_restarts)
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class LinearWarmup(Schedule, _hyperparameters.Warmup):
+    """Any Keras schedule behind a linear warmup and a hold, evaluated once a step.
+
+    The warmup of Goyal et al. 2017 (arXiv 1706.02677) and of the TensorFlow Model Garden's `LinearWarmup`. With
+    W = warmup_steps, H = hold_steps and s = step - start_step:
+
+        lr = schedule(0) * (warmup_start + (1 - warmup_start) * s / W)              where s < W
+           = schedule(0)                                                            where W <= s <= W + H
+           = schedule(s - W - H)                                                    where s > W + H
+
+    Before start_step the rate is the first one. From W on it is the schedule's own, bit for bit; in the warmup the
+    product is rounded to float64, and then to the dtype of the schedule's rate.
+
+    >>> import keras
+    >>> import lrops
+    >>> decay = keras.optimizers.schedules.PolynomialDecay(1e-3, decay_steps=100_000, end_learning_rate=0.0)
+    >>> schedule = lrops.LinearWarmup(decay, warmup_steps=1000)
+    >>> optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+    >>> [float(schedule(step)) for step in (0, 500, 1000, 51_000)]
+    [0.0, 0.0005000000237487257, 0.0010000000474974513, 0.0005000000237487257]
+
+    Keras 3 evaluates a schedule anew for each variable that has weight decay. In a `tf.function`, and so in `fit`, this
+    one is evaluated once a step if its operations are pure: if they read no variable but the step and draw, print and
+    assert nothing. Otherwise it is evaluated as often as Keras asks. What the schedule does in Python, such as counting
+    its calls, happens once for all merged evaluations. With `warmup_steps=0` and nothing else this is all that happens:
+    the schedule gets the optimizer's own step and its result is returned as it is.
+
+    Args:
+        schedule: A `LearningRateSchedule` of Keras 3 or tf_keras: one of theirs, of lrops, or your own. It is called
+            with an int64 tensor, or one of the floating dtype in which the step came, as tf_keras' legacy optimizers
+            pass it. It may return a tensor, a NumPy number, or a Python number, which counts as a float64.
+        warmup_steps: Steps from the first value to schedule(0), at least 0.
+        warmup_start: The first value as a ratio of schedule(0), in [0, 1].
+        hold_steps: Steps to stay at schedule(0), at least 0. With the warmup they are below 2**62.
+        start_step: The step at which the warmup begins, for an optimizer that has already counted.
+        name: Of the operations in the graph; None for "LinearWarmup".
+
+    Raises:
+        TypeError: `schedule` is no schedule, or an argument is of the wrong type, such as 1000.0 for a number of steps.
+        ValueError: an argument breaks one of the rules above. The message names it, the rule and the value.
+    """
+
+    _: dataclasses.KW_ONLY
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the arguments, and prepares what an evaluation takes."""
+        _check_is_schedule(self.schedule)
+        super().__post_init__()
+        self._before = self.warmup_steps + self.hold_steps
+        if self._before >= 2**62:
+            raise ValueError(
+                "warmup_steps + hold_steps must be below 2^62. "
+                f"Received: warmup_steps={self.warmup_steps}, hold_steps={self.hold_steps}"
+            )
+        # The warmup as a factor: a curve that ends at its peak, 1, and stays there.
+        own = {name: getattr(self, name) for name in ("warmup_steps", "hold_steps", "warmup_start", "start_step")}
+        ends = {"initial_learning_rate": 1.0, "alpha": 1.0, "total_steps": max(self._before, 0) + 1, "dtype": "float64"}
+        self._evaluated = own | ends
+        curves.rates(self._evaluated, np.zeros(0, np.int64))  # refuses what breaks a rule
+        self._attributes = ops.as_attributes(self._evaluated) | {"name": "Factor"}
+
+    def __call__(self, step: Any = None) -> Any:
+        """The learning rate at `step`.
+
+        Args:
+            step: As any schedule of lrops takes it: a Python number, NumPy number or array, tensor or variable that
+                counts optimizer steps. Of any shape, if the schedule inside takes it.
+
+        Returns:
+            A tensor of the shape of `step`, of the dtype of the schedule's rate. Where nothing is before the schedule,
+            what it returned.
+
+        Raises:
+            TypeError: `step` is of another dtype, such as float16, which cannot count, or uint64; or the schedule
+                computes with the step in a way that an int64 tensor does not allow.
+            ValueError: a number does not fit in int64, or has a fraction that can be seen, or is NaN; or the schedule
+                takes single steps only.
+        """
+        if step is None:
+            raise self._without_step()
+        self._note_graph()
+        counted = as_step(step, self._float32_count)
+        # The key keeps this schedule alive by a bound method, which has the identity of its object. A keras.Variable,
+        # a tf.Variable and a tensor differ in what becomes of their product with a Python float.
+        key = (self._rate, type(step), _dtype_for(step))
+        return ops.merged_if_pure(lambda: self._rate(counted, step), counted, key)
+
+    __call__.autograph_info__ = Schedule.autograph_info__  # type: ignore[attr-defined]
+
+    def _rate(self, counted, step):
+        """The rate at `counted`, which is `step` as `as_step` gives it; the schedule gets the dtype of `step`."""
+        if not self._before and not self.start_step:
+            return self._evaluate(step, counted.shape)
+        with tf.name_scope(self.name or type(self).__name__):
+            counted = tf.convert_to_tensor(counted)
+            begin = self.start_step + self._before
+            # 0 before `begin`, and the greatest int64 where the difference is greater.
+            begun = tf.maximum(counted, begin)
+            done = (tf.minimum(begun, _LAST_STEP + begin) if begin < 0 else begun) - begin
+            rate = self._evaluate(tf.cast(done, _dtype_for(step)), done.shape)
+            if not self.warmup_steps:
+                return rate
+            rate = tf.convert_to_tensor(rate if hasattr(rate, "dtype") else np.float64(rate))
+            dtype = rate.dtype.name if rate.dtype.is_floating else "float64"
+            return ops.product(ops.warmup_decay(counted, self._attributes), rate, dtype)
+
+    def _evaluate(self, step, shape):
+        """The rate of the schedule inside."""
+        try:
+            return self.schedule(step)
+        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+            inner = type(self.schedule).__name__
+            if tf.TensorShape(shape).rank != 0:
+                raise ValueError(
+                    f"{inner} failed at an array of steps; many schedules take one step at a time only. Call "
+                    "LinearWarmup with each step, or tf.map_fn(schedule, steps, fn_output_signature=tf.float32). "
+                    f"Received: step of shape {shape}"
+                ) from error
+            if isinstance(step, tf.Tensor) and step.dtype == tf.int64 and not isinstance(error, ValueError):
+                raise TypeError(
+                    f"{inner} failed at an int64 tensor. If it computes with the step as a float, begin its __call__ "
+                    "with step = tf.cast(step, tf.float32): TensorFlow converts no tensor by itself, as a "
+                    f"keras.Variable is. It said: {error}"
+                ) from error
+            raise
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON holds them; of the schedule, its class and its config, as Keras saves it.
+
+        Beside them "keras", the name of the Keras that `from_config` makes the schedule with; None for any.
+        """
+        config = {name: getattr(self, name) for name in self._arguments}
+        keras, saved = serialized(self.schedule, _SCHEDULE, _lrops_class)
+        return config | {"schedule": saved, "keras": keras}
+
+    @classmethod
+    def from_config(cls: type[_W], config: dict[str, Any]) -> _W:
+        """A schedule from what `get_config` gave; a class of yours inside must be registered with its Keras."""
+        arguments = dict(config)
+        keras = arguments.pop("keras", None)
+        if isinstance(arguments["schedule"], dict):
+            arguments["schedule"] = deserialized(arguments["schedule"], keras, _lrops_class)
+        return cls(**arguments)
+
+    def __repr__(self) -> str:
+        """The call that makes this schedule."""
+        return _as_call(self, {name: getattr(self, name) for name in self._arguments})
+
+
+_SCHEDULE = "optimizers.schedules.LearningRateSchedule"
+
+
+def _dtype_for(step):
+    """The dtype in which a schedule inside gets its step, if the one around it got this."""
+    name = dtype_name(step) if hasattr(step, "dtype") else "int64"
+    return name if "float" in name else "int64"
+
+
+def _lrops_class(name):
+    """The class of lrops of this name, or None."""
+    found = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, Schedule) else None
+
+
+def _check_is_schedule(value):
+    """Refuses what is no schedule of an imported Keras, with the cure for what it is."""
+    bases = (Schedule, *(base for _, base in in_each_keras(_SCHEDULE)))
+    if isinstance(value, bases):
+        return
+    if isinstance(value, numbers.Real) or hasattr(value, "dtype"):
+        cure = "For a warmup to a constant rate in W steps, write lrops.WarmupCosineDecay(rate, W, W + 1, alpha=1.0)."
+    elif isinstance(value, type) and issubclass(value, bases):
+        cure = f"Make an instance: {value.__name__}(...)."
+    elif hasattr(value, "apply_gradients") or hasattr(value, "apply"):
+        cure = "Give LinearWarmup the optimizer's schedule, and the optimizer the LinearWarmup."
+    elif callable(value):
+        cure = "Make it the __call__(self, step) of a subclass of keras.optimizers.schedules.LearningRateSchedule."
+    else:
+        cure = "Make one, such as keras.optimizers.schedules.PolynomialDecay(...)."
+    raise TypeError(
+        f"schedule must be a LearningRateSchedule of Keras or of lrops. {cure} Received: schedule={value!r}"
+    )
 
 
 _add_keras_bases()
