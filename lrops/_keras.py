@@ -50,35 +50,42 @@ def add_keras_bases(cls, path, saved=()):
             cls.__bases__ += (base,)
 
 
-def serialized(value, path, own_class):
-    """An object as each Keras saves it, after the name of the Keras that it belongs to, or None if to more than one.
+SCHEDULE = "optimizers.schedules.LearningRateSchedule"
+
+
+def serialized(schedule, own_class):
+    """A schedule as its Keras saves it, after the name of that Keras, or None if it is of more than one.
 
     Args:
-        value: An instance of the class at `path` of some Keras.
-        path: As of `in_each_keras`.
-        own_class: The class of lrops of a name, or None.
+        schedule: An instance of the class at `SCHEDULE` of some Keras.
+        own_class: A function that gives the class of lrops of a name, or None.
     """
-    names = [name for name, base in in_each_keras(path) if isinstance(value, base)]
-    cls = type(value)
-    if own_class(cls.__name__) is cls:  # without any Keras, as this may be where none is imported
-        registered = f"lrops>{cls.__name__}"
-        saved = {"module": cls.__module__, "class_name": cls.__name__, "config": value.get_config()}
-        return None, saved | {"registered_name": registered}
-    return names[0] if len(names) == 1 else None, sys.modules[names[0]].saving.serialize_keras_object(value)
+    cls = type(schedule)
+    if own_class(cls.__name__) is cls:  # without any Keras, which need not be imported
+        saved = {"module": cls.__module__, "class_name": cls.__name__, "config": schedule.get_config()}
+        return None, saved | {"registered_name": f"lrops>{cls.__name__}"}
+    names = [name for name, base in in_each_keras(SCHEDULE) if isinstance(schedule, base)]
+    name = names[0] if len(names) == 1 else None
+    return name, _imported(name, cls.__name__).optimizers.schedules.serialize(schedule)
 
 
 def deserialized(saved, name, own_class):
-    """The object that `serialized` gave; `name` is that of its Keras, or None."""
+    """The schedule of which `serialized` gave this; `name` is that of its Keras, or None."""
     own = own_class(saved["class_name"])
     if own and saved.get("registered_name") == f"lrops>{own.__name__}":
         return own.from_config(saved["config"])
-    keras = sys.modules.get(name or next((name for name in _NAMES if sys.modules.get(name)), ""))
-    if keras is None:
-        raise ValueError(
-            f"the schedule was saved from {name or 'a Keras'}, which is not imported here: import "
-            f"{name or 'keras or tf_keras'} before you load it. Received: {saved['class_name']}"
-        )
-    return keras.saving.deserialize_keras_object(saved)
+    return _imported(name, saved["class_name"]).optimizers.schedules.deserialize(saved)
+
+
+def _imported(name, class_name):
+    """The Keras of this name, or any for None."""
+    for known in [name] if name else _NAMES:
+        if sys.modules.get(known):
+            return sys.modules[known]
+    raise ValueError(
+        f"a schedule is saved and loaded by its Keras, which is not imported: import {name or 'keras or tf_keras'}. "
+        f"Received: a {class_name}"
+    )
 
 
 class _Finder:

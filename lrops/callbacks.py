@@ -53,10 +53,10 @@ class LearningRateLogger(_Callback):
 
     With a schedule whose peak is a number, no batch waits for a device because of this callback. It counts the steps
     itself, compares with the optimizer when an epoch ends, and warns, once, if that counted otherwise: in that epoch
-    what it logged is the rate at the steps it counted. A schedule of lrops is evaluated by `on_host`; another schedule,
-    and a subclass with a `__call__` of its own, eagerly on the CPU, which takes some 0.3 ms. A constant rate, or a peak
-    that a variable holds, is read from its device before each batch (each execution, with `steps_per_execution`), and
-    that does wait.
+    what it logged is the rate at the steps it counted. A curve of lrops is evaluated by `on_host`; a `LinearWarmup`,
+    another schedule, and a subclass with its own `__call__`, eagerly on the CPU, in some 0.3 ms. A constant rate, or a
+    peak that a variable holds, is read from its device before each batch (each execution, with `steps_per_execution`),
+    and that does wait.
 
     In a training loop of your own, call the hooks of a `keras.callbacks.CallbackList` as `fit` does.
 
@@ -471,9 +471,9 @@ class _Rate:
         """The rate of a schedule that is not evaluated by lrops. It may read a variable: each step is asked once."""
         if step not in self._evaluated:
             with tf.device("CPU:0"):
-                given = tf.constant(step, self._step_dtype)
+                given, count = tf.constant(step, self._step_dtype), tf.constant(step, tf.int64)
                 # In a graph a LinearWarmup looks through the cast, but passes the dtype on.
-                rate = self.source._rate(tf.constant(step), given) if is_warmup(self.source) else self.source(given)
+                rate = self.source._rate(count, given) if is_warmup(self.source) else self.source(given)
                 self._evaluated[step] = np.asarray(_value(rate))[()]
         return self._evaluated[step]
 

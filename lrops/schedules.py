@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lrops import _hyperparameters, curves, ops, plotting
 from lrops._arguments import as_hyperparameter, as_step, as_step_on_host, dtype_name
-from lrops._keras import add_keras_bases, deserialized, in_each_keras, serialized
+from lrops._keras import SCHEDULE, add_keras_bases, deserialized, in_each_keras, serialized
 
 if TYPE_CHECKING:
     from keras.optimizers.schedules import LearningRateSchedule as _Base
@@ -55,7 +55,7 @@ def _warn_of_rounding(name, _said=[]):  # noqa: B006
 def _add_keras_bases():
     """Makes the classes below schedules of every Keras in the process, which can then load what was saved."""
     schedules = (WarmupCosineDecay, WarmupDecay, WarmupInverseSqrt, WarmupCosineRestarts, LinearWarmup)
-    add_keras_bases(Schedule, "optimizers.schedules.LearningRateSchedule", schedules)
+    add_keras_bases(Schedule, SCHEDULE, schedules)
 
 
 _S = TypeVar("_S", bound="Schedule")
@@ -667,7 +667,7 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
         Beside them "keras", the name of the Keras that `from_config` makes the schedule with; None for any.
         """
         config = {name: getattr(self, name) for name in self._arguments}
-        keras, saved = serialized(self.schedule, _SCHEDULE, _lrops_class)
+        keras, saved = serialized(self.schedule, _lrops_class)
         return config | {"schedule": saved, "keras": keras}
 
     @classmethod
@@ -684,9 +684,6 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
         return _as_call(self, {name: getattr(self, name) for name in self._arguments})
 
 
-_SCHEDULE = "optimizers.schedules.LearningRateSchedule"
-
-
 def _dtype_for(step):
     """The dtype in which a schedule inside gets its step, if the one around it got this."""
     name = dtype_name(step) if hasattr(step, "dtype") else "int64"
@@ -701,13 +698,13 @@ def _lrops_class(name):
 
 def _check_is_schedule(value):
     """Refuses what is no schedule of an imported Keras, with the cure for what it is."""
-    bases = (Schedule, *(base for _, base in in_each_keras(_SCHEDULE)))
+    bases = (Schedule, *(base for _, base in in_each_keras(SCHEDULE)))
     if isinstance(value, bases):
         return
-    if isinstance(value, numbers.Real) or hasattr(value, "dtype"):
-        cure = "For a warmup to a constant rate in W steps, write lrops.WarmupCosineDecay(rate, W, W + 1, alpha=1.0)."
-    elif isinstance(value, type) and issubclass(value, bases):
+    if isinstance(value, type) and issubclass(value, bases):
         cure = f"Make an instance: {value.__name__}(...)."
+    elif isinstance(value, numbers.Real) or hasattr(value, "dtype"):
+        cure = "For a warmup to a constant rate in W steps, write lrops.WarmupCosineDecay(rate, W, W + 1, alpha=1.0)."
     elif hasattr(value, "apply_gradients") or hasattr(value, "apply"):
         cure = "Give LinearWarmup the optimizer's schedule, and the optimizer the LinearWarmup."
     elif callable(value):

@@ -8,17 +8,18 @@ import pytest
 import tensorflow as tf
 from conftest import MIRRORED, Curve, run_python, schedule_of
 
+import lrops
 from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 RATES = reference.warmup_decay(np.arange(60), **CURVE.arguments())
 
 
-def evaluations(function, *arguments):
-    """The nodes of the op in a traced function, those of the functions that it calls included."""
+def evaluations(function, *arguments, op="Lrops>WarmupDecay"):
+    """The nodes of an op in a traced function, those of the functions that it calls included."""
     definition = function.get_concrete_function(*arguments).graph.as_graph_def()
     nodes = itertools.chain(definition.node, *(inner.node_def for inner in definition.library.function))
-    return sum(node.op == "Lrops>WarmupDecay" for node in nodes)
+    return sum(node.op == op for node in nodes)
 
 
 def nested(variable):
@@ -256,41 +257,45 @@ def test_gradient_accumulation(optimizer):
 
 
 EVALUATE = """
-with strategy.scope():
-    schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
-    weights = [keras.Variable(1.0) for _ in range(5)]
-    optimizer.build(weights)
+def check(schedule):
+    with strategy.scope():
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+        weights = [keras.Variable(1.0) for _ in range(5)]
+        optimizer.build(weights)
 
-@tf.function
-def step():
-    def replica():
-        before = schedule(optimizer.iterations)
-        optimizer.apply([tf.ones([])] * 5)
-        return before, schedule(optimizer.iterations)
-    return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(replica))
+    @tf.function
+    def step():
+        def replica():
+            before = schedule(optimizer.iterations)
+            optimizer.apply([tf.ones([])] * 5)
+            return before, schedule(optimizer.iterations)
+        return tf.nest.map_structure(strategy.experimental_local_results, strategy.run(replica))
 
-for count in range(3):
-    before, after = step()
-    assert [float(rate) for rate in before] == [float(schedule(count))] * 2, before
-    assert [float(rate) for rate in after] == [float(schedule(count + 1))] * 2, after
-with strategy.scope():
+    for count in range(3):
+        before, after = step()
+        assert [float(rate) for rate in before] == [float(schedule(count))] * 2, before
+        assert [float(rate) for rate in after] == [float(schedule(count + 1))] * 2, after
+
     @tf.function
     def step_and_rate():
         strategy.run(lambda: optimizer.apply([tf.ones([])] * 5))
         return optimizer.learning_rate  # of the next step, read where there is no replica
 
-for count in range(3, 6):
-    assert float(step_and_rate()) == float(schedule(count + 1))
-ops = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "Lrops>WarmupDecay"]
-print(sorted(op.device[-5:] for op in ops))
+    with strategy.scope():
+        for count in range(3, 6):
+            assert float(step_and_rate()) == float(schedule(count + 1))
+    ops = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "Lrops>WarmupDecay"]
+    print(sorted(op.device[-5:] for op in ops))
+
+check(lrops.WarmupCosineDecay(0.01, 8, 40))
+check(lrops.LinearWarmup(keras.optimizers.schedules.PolynomialDecay(0.01, 40), 8))
 """
 
 
 def test_each_replica_evaluates_for_itself(tmp_path):
     result = run_python("-c", MIRRORED + EVALUATE, folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[-2] == str(["CPU:0"] * 2 + ["CPU:1"] * 2)
+    assert result.stdout.split("\n")[-3:-1] == [str(["CPU:0"] * 2 + ["CPU:1"] * 2)] * 2
 
 
 def test_xla_does_not_copy_the_evaluation_into_every_fusion():
@@ -300,3 +305,294 @@ def test_xla_does_not_copy_the_evaluation_into_every_fusion():
     step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 12), jit_compile=True)
     module = step.experimental_get_compiler_ir()(stage="optimized_hlo")
     assert 0 < module.count(" count-leading-zeros(") < 10
+
+
+class Other(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that somebody else wrote: an error function, which marks an evaluation in a graph, plus `more`."""
+
+    def __init__(self, more=lambda step: 0.0):
+        self.more = more
+
+    def __call__(self, step):
+        rate = 1e-3 * tf.math.erfc(1e-2 * tf.cast(step, tf.float32))
+        return rate + 1e-4 * tf.cast(self.more(step), tf.float32)
+
+
+WEIGHT = tf.Variable(2.0)
+KERAS_WEIGHT = keras.Variable(2.0)
+GENERATOR = tf.random.Generator.from_seed(1)
+A_FUNCTION = tf.function(lambda step: tf.math.log1p(tf.cast(step, tf.float32)))
+A_FUNCTION_THAT_READS = tf.function(lambda step: WEIGHT + tf.cast(step, tf.float32))
+
+
+def looped(body):
+    return tf.while_loop(lambda i, total: i < 3, lambda i, total: (i + 1, total + body()), [0, 0.0])[1]
+
+
+def as_float(step):
+    return tf.cast(step, tf.float32)
+
+
+def asserted(step):
+    tf.debugging.assert_less(step, tf.constant(10**6, tf.int64))
+    return 1.0
+
+
+def printed(step):
+    tf.print(step, output_stream="file:///dev/null")
+    return 1.0
+
+
+def by_python(step):
+    return tf.py_function(lambda: np.float32(1), [], tf.float32)
+
+
+def of_a_dataset(step):
+    dataset = tf.data.Dataset.range(3)
+    return dataset.reduce(tf.constant(0, tf.int64), lambda total, one: total + one)
+
+
+PURE = {
+    "the_step": lambda step: 0.0,
+    "python_number": lambda step: 0.5,
+    "numpy": lambda step: np.float64(0.5),
+    "keras": lambda step: keras.ops.sqrt(keras.ops.cast(step, "float32")),
+    "branch": lambda step: tf.cond(as_float(step) < 3, lambda: 1.0, lambda: 2.0),
+    "branch_that_reads_the_step": lambda step: tf.cond(tf.constant(True), lambda: as_float(step), lambda: 2.0),
+    "case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: 1.0, lambda: as_float(step)]),
+    "loop": lambda step: looped(lambda: 1.0),
+    "loop_that_reads_the_step": lambda step: looped(lambda: as_float(step)),
+    "loop_in_a_branch": lambda step: tf.cond(
+        tf.constant(True), lambda: looped(lambda: as_float(step)), lambda: as_float(step)
+    ),
+    "function": lambda step: A_FUNCTION(tf.convert_to_tensor(step)),
+    "stateless_random": lambda step: tf.random.stateless_uniform([], [1, 2]),
+}
+IMPURE = {
+    "variable": lambda step: WEIGHT + 0.0,
+    "keras_variable": lambda step: KERAS_WEIGHT + 0.0,
+    "variable_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: as_float(step)),
+    "variable_in_a_loop": lambda step: looped(lambda: WEIGHT + 0.0),
+    "variable_in_a_function": lambda step: A_FUNCTION_THAT_READS(tf.convert_to_tensor(step)),
+    "variable_in_a_branch_of_a_loop": lambda step: looped(
+        lambda: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: 1.0)
+    ),
+    "write": lambda step: WEIGHT.assign_add(0.0),
+    "print": printed,
+    "print_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: printed(step), lambda: 1.0),
+    "assert": asserted,
+    "check_numerics": lambda step: tf.debugging.check_numerics(as_float(step), "a step"),
+    "python": by_python,
+    "dataset": of_a_dataset,
+    "another_curve_with_a_variable": lambda step: lrops.WarmupDecay(WEIGHT, 4, 8, decay="linear")(step),
+}
+DRAWS = {"random": lambda step: tf.random.uniform([]), "generator": lambda step: GENERATOR.uniform([])}
+# What XLA is tried with besides, which compiles for seconds.
+ALL = [(more, False) for more in [*PURE, *IMPURE]]
+SOME_XLA = [(more, True) for more in ("the_step", "branch", "loop_that_reads_the_step", "variable")]
+
+
+def adamw(schedule, variables, jit_compile=False):
+    """A traced step of AdamW over variables that decay, and the variables."""
+    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(variables)]
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+    optimizer.build(weights)
+    gradients = [tf.ones(2)] * variables
+    return tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile, autograph=False), weights
+
+
+@pytest.mark.parametrize("warmup_steps", [None, 0, 3])
+@pytest.mark.parametrize(("more", "jit_compile"), [*ALL, *SOME_XLA, *((more, False) for more in DRAWS)])
+def test_what_adamw_evaluates_of_anothers_schedule(more, jit_compile, warmup_steps):
+    inner = Other((PURE | IMPURE | DRAWS)[more])
+    schedule = inner if warmup_steps is None else lrops.LinearWarmup(inner, warmup_steps)
+    step, _ = adamw(schedule, 10, jit_compile)
+    assert evaluations(step, op="Erfc") == (1 if more in PURE and warmup_steps is not None else 11)
+
+
+class Unmerged(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that lrops cannot merge."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def __call__(self, step):
+        return self.schedule(step + 0)  # not a variable, nor read from one
+
+
+@pytest.mark.parametrize(("more", "jit_compile"), [*ALL, *SOME_XLA])
+def test_adamw_moves_the_weights_as_without_merging(more, jit_compile):
+    schedule = lrops.LinearWarmup(Other((PURE | IMPURE)[more]), 2)
+    finals = []
+    for one in (schedule, Unmerged(schedule)):
+        step, weights = adamw(one, 2, jit_compile)
+        for _ in range(4):
+            step()
+        finals.append(np.array([weight.numpy() for weight in weights]))
+    np.testing.assert_array_equal(*finals)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("warmup_steps", [0, 2])
+@pytest.mark.parametrize("more", ["the_step", "branch_that_reads_the_step"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_write_before_anothers_schedule_is_seen(writer, more, warmup_steps, kind):
+    variable = KINDS[kind]()
+    schedule = lrops.LinearWarmup(Other(PURE[more]), warmup_steps)
+    expected = [schedule(step) for step in range(10)]
+
+    @tf.function
+    def function():
+        before = [schedule(variable), schedule(variable)]
+        with tf.control_dependencies(before):
+            WRITERS[writer](variable if kind == "tf" else variable.value)
+        return [*before, schedule(variable), schedule(variable)]
+
+    for first in (3, 4, 5):
+        np.testing.assert_array_equal(function(), [expected[at] for at in (first, first, first + 1, first + 1)])
+    assert evaluations(function, op="Erfc") >= 2
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+def test_a_dataset_that_writes_before_anothers_schedule_is_seen(consumer):
+    variable, schedule = KINDS["tf"](), lrops.LinearWarmup(Other(), 2)
+
+    @tf.function
+    def function():
+        dataset = tf.data.Dataset.range(1, 2).map(lambda one: one + 0 * variable.assign_add(1))
+        before = schedule(variable)
+        CONSUMERS[consumer](dataset)
+        return before, schedule(variable)
+
+    np.testing.assert_array_equal(function(), [schedule(3), schedule(4)])
+
+
+def test_python_that_writes_in_an_order_that_the_user_gives():
+    variable, schedule = KINDS["tf"](), lrops.LinearWarmup(Other(), 2)
+
+    @tf.function
+    def function():
+        before = schedule(variable)
+        with tf.control_dependencies([before]):
+            written = tf.py_function(lambda: variable.assign_add(1), [], tf.int64)
+        with tf.control_dependencies([written]):
+            return before, schedule(variable)
+
+    np.testing.assert_array_equal(function(), [schedule(3), schedule(4)])
+
+
+def test_a_schedule_that_waits_for_an_operation_is_not_merged():
+    """What it waits for may be a write that comes after the first evaluation in no order but this."""
+    variable, waited = KINDS["tf"](), []
+
+    def wait(step):
+        with tf.control_dependencies(waited):
+            return tf.identity(1.0)
+
+    schedule = lrops.LinearWarmup(Other(wait), 0)
+
+    @tf.function
+    def function():
+        waited[:] = [tf.constant(1.0)]
+        return schedule(variable), schedule(variable)
+
+    assert evaluations(function, op="Erfc") == 2
+
+
+def test_what_was_evaluated_before_hides_no_variable():
+    """The curve with a variable peak was merged before, so that in the warmup it adds no operation that reads it."""
+    peak, step = tf.Variable(1.0), tf.Variable(4, dtype=tf.int64)
+    curve = lrops.WarmupDecay(peak, 4, 8, decay="linear")
+    schedule = lrops.LinearWarmup(curve, 0)
+
+    @tf.function
+    def function():
+        before = [curve(step), schedule(step)]
+        peak.assign_add(1.0)
+        return [*before, curve(step), schedule(step)]
+
+    np.testing.assert_array_equal(function(), [1, 1, 2, 2])
+
+
+def test_another_variable_and_another_warmup_are_others():
+    first, second = tf.Variable(1, dtype=tf.int64), tf.Variable(2, dtype=tf.int64)
+    inner = Other()
+    schedules = [lrops.LinearWarmup(inner, warmup_steps) for warmup_steps in (0, 4, 4)]
+
+    @tf.function
+    def function():
+        return [schedule(step) for _ in range(2) for schedule in schedules for step in (first, second)]
+
+    np.testing.assert_array_equal(function(), [schedule(at) for schedule in schedules for at in (1, 2)] * 2)
+    assert evaluations(function, op="Erfc") == 6
+
+
+def test_a_warmup_lives_as_long_as_its_results():
+    """Else another schedule could get its identity, and its rates."""
+    step = tf.Variable(1, dtype=tf.int64)
+
+    @tf.function
+    def function():
+        return [lrops.LinearWarmup(Other(lambda _, at=at: float(at)), 0)(step) for at in range(50)]
+
+    rates = np.array(function())
+    assert len(set(rates)) == 50
+
+
+def test_a_gradient_of_what_was_evaluated_before_the_tape():
+    step = tf.Variable(1, dtype=tf.int64)
+
+    @tf.function
+    def function(peak):
+        schedule = lrops.LinearWarmup(Other(lambda _: peak), 2)
+        before = schedule(step)
+        with tf.GradientTape() as tape:
+            tape.watch(peak)
+            rate = schedule(step)
+        return before, tape.gradient(rate, peak)
+
+    np.testing.assert_allclose(function(tf.constant(1.0))[1], 0.5e-4, rtol=1e-6)
+
+
+def test_an_evaluation_that_failed_leaves_the_merging_as_it_was():
+    step, schedule = KINDS["tf"](), schedule_of(CURVE)
+
+    def fail(_):
+        raise NotImplementedError
+
+    @tf.function(autograph=False)
+    def function():
+        before = schedule(step)
+        with pytest.raises(NotImplementedError):
+            lrops.LinearWarmup(Other(fail), 0)(step)
+        return before, schedule(step)
+
+    function()
+    assert evaluations(function) == 1
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_steps_of_anothers_schedule_in_one_function(jit_compile):
+    schedule = lrops.LinearWarmup(Other(), 3)
+    optimizer = keras.optimizers.SGD(schedule)
+    weight = keras.Variable(0.0, dtype="float64")
+    optimizer.build([weight])
+
+    @tf.function(jit_compile=jit_compile)
+    def unrolled():
+        rates = []
+        for _ in range(4):
+            rates.append(optimizer.learning_rate)
+            optimizer.apply([tf.constant(1.0, tf.float64)])
+        return rates
+
+    @tf.function(jit_compile=jit_compile)
+    def looped():
+        for _ in tf.range(20):
+            optimizer.apply([tf.constant(1.0, tf.float64)])
+
+    expected = tf.function(schedule, jit_compile=jit_compile)
+    rates = [expected(tf.constant(step, tf.int64)).numpy() for step in range(24)]
+    np.testing.assert_array_equal(unrolled(), rates[:4])
+    looped()
+    np.testing.assert_allclose(weight.numpy(), -np.sum(rates, dtype="float64"), rtol=1e-6)

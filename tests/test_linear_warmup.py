@@ -1,0 +1,437 @@
+"""`LinearWarmup`: its values over every schedule, its errors, what is saved of it, and who works with it."""
+
+import copy
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from conftest import DTYPES, INT64, MAX_STEPS
+
+import lrops
+from lrops import reference
+
+KERAS = {"keras": keras, "tf_keras": tf_keras}
+OF_KERAS = {
+    "PolynomialDecay": {"decay_steps": 40, "end_learning_rate": 1e-4, "power": 0.5, "cycle": True},
+    "ExponentialDecay": {"decay_steps": 8, "decay_rate": 0.9, "staircase": True},
+    "InverseTimeDecay": {"decay_steps": 8, "decay_rate": 0.9},
+    "CosineDecay": {"decay_steps": 40, "alpha": 0.1, "warmup_target": 0.2, "warmup_steps": 5},
+    "CosineDecayRestarts": {"first_decay_steps": 10, "m_mul": 0.9},
+}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Mine(keras.optimizers.schedules.LearningRateSchedule):
+    """A user's schedule, registered, for Keras 3."""
+
+    def __init__(self, rate=0.5):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate * keras.ops.exp(-0.1 * keras.ops.cast(step, "float32"))
+
+    def get_config(self):
+        return {"rate": self.rate}
+
+
+@tf_keras.saving.register_keras_serializable("tests")
+class MineOfTfKeras(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """The same for tf_keras."""
+
+    def __init__(self, rate=0.5):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate * tf.exp(-0.1 * tf.cast(step, tf.float32))
+
+    def get_config(self):
+        return {"rate": self.rate}
+
+
+class Function(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of one function, without a config."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, step):
+        return self.function(step)
+
+
+def schedules():
+    for flavour, module in KERAS.items():
+        found = module.optimizers.schedules
+        for name, arguments in OF_KERAS.items():
+            yield f"{flavour}_{name}", getattr(found, name)(0.1, **arguments)
+        yield f"{flavour}_Piecewise", found.PiecewiseConstantDecay([7, 20], [0.1, 0.03, 0.01], name="Piecewise")
+    yield "mine", Mine()
+    yield "mine_of_tf_keras", MineOfTfKeras()
+    yield "cosine", lrops.WarmupCosineDecay(0.1, 3, 40)
+    yield "linear", lrops.WarmupDecay(0.1, 3, 40, decay="linear", dtype="float64")
+    yield "inverse_sqrt", lrops.WarmupInverseSqrt(0.1, 3, dtype="bfloat16")
+    yield "restarts", lrops.WarmupCosineRestarts(0.1, 3, 10, dtype="float16")
+    yield "tunable", lrops.WarmupDecay(tf.Variable(0.1), 3, 40, decay="minus_sqrt")
+    yield "warmup", lrops.LinearWarmup(Mine(), 3)
+
+
+SCHEDULES = dict(schedules())
+ARGUMENTS = {"warmup_steps": 7, "warmup_start": 0.25, "hold_steps": 3, "start_step": 5}
+STEPS = range(-2, 50)
+
+
+def factor(step, warmup_steps=7, warmup_start=0.25, start_step=5):
+    """The warmup as the reference has it, in float64."""
+    shape = {"warmup_start": warmup_start, "start_step": start_step, "alpha": 1.0, "dtype": "float64"}
+    return reference.warmup_decay(step, 1.0, warmup_steps, warmup_steps + 1, **shape)
+
+
+def in_mode(schedule, mode):
+    call = schedule if mode == "eager" else tf.function(schedule, jit_compile=mode == "xla", autograph=False)
+    return lambda step: call(tf.constant(step, tf.int64)).numpy()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_step_of_every_schedule(name, mode):
+    plain, warmed = (in_mode(one, mode) for one in (SCHEDULES[name], lrops.LinearWarmup(SCHEDULES[name], **ARGUMENTS)))
+    for step in STEPS:
+        expected = plain(max(step - 5 - 7 - 3, 0))
+        if step < 5 + 7:
+            product = np.float64(expected) * factor(step)
+            exact = product if expected.dtype == np.float64 else np.float32(product)
+            expected = exact.astype(expected.dtype)
+        rate = warmed(step)
+        assert rate.dtype == expected.dtype
+        assert rate.tobytes() == expected.tobytes(), (step, rate, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_the_bits_are_the_schedules_own_in_every_dtype(mode, dtype):
+    numbers = tf.cast(tf.constant([0.1, 1 / 3, 1e-7, 0.0, -0.0, -5.0, 6e4, np.inf]), dtype)
+    warmed = in_mode(lrops.LinearWarmup(Function(lambda step: tf.gather(numbers, step)), 2), mode)
+    for step, number in enumerate(numbers.numpy()):
+        assert warmed(step + 2).tobytes() == number.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [(0.1, "float64"), (1, "float64"), (np.float32(0.1), "float32"), (np.float64(0.1), "float64")],
+)
+def test_a_schedule_that_returns_a_number(given, dtype):
+    warmed = lrops.LinearWarmup(Function(lambda step: given), 4)
+    for rate, expected in ((warmed(2), given / 2), (warmed(4), given), (tf.function(warmed)(9), given)):
+        assert rate.dtype == dtype and rate.numpy() == expected
+    assert lrops.LinearWarmup(Function(lambda step: given), 0)(2) is given
+
+
+def test_a_schedule_that_returns_a_variable():
+    variable = keras.Variable(0.5)
+    warmed = lrops.LinearWarmup(Function(lambda step: variable), 4)
+    assert [float(warmed(step)) for step in (2, 4)] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("start_step", [-MAX_STEPS, -1, 0, 1, MAX_STEPS])
+@pytest.mark.parametrize("hold_steps", [0, 1, 10**6, MAX_STEPS - 1])
+def test_no_step_overflows(hold_steps, start_step):
+    """The schedule's own step, for every int64: the difference, in [0, 2^63)."""
+    given = []
+    warmed = lrops.LinearWarmup(
+        Function(lambda step: given.append(int(step)) or 0.5), 0, hold_steps=hold_steps, start_step=start_step
+    )
+    begin = start_step + hold_steps
+    near = [begin + offset for offset in (-1, 0, 1, 2**62)] + [INT64.min, INT64.max, 0, 2**53 + 1]
+    for step in near:
+        if INT64.min <= step <= INT64.max:
+            warmed(tf.constant(step, tf.int64))
+            only_merges = hold_steps == start_step == 0
+            assert given[-1] == (step if only_merges else min(max(step - begin, 0), INT64.max))
+
+
+@pytest.mark.parametrize("split", [(MAX_STEPS - 1, 0), (2**40, MAX_STEPS - 1 - 2**40)])
+def test_the_longest_warmup(split):
+    warmed = lrops.LinearWarmup(Function(lambda step: 1.0), split[0], hold_steps=split[1], start_step=-MAX_STEPS)
+    ends = -MAX_STEPS + split[0]
+    assert [float(warmed(step)) for step in (INT64.min, -MAX_STEPS, ends, INT64.max)] == [0, 0, 1, 1]
+    assert float(warmed(-MAX_STEPS + split[0] // 2)) == pytest.approx(0.5)
+
+
+def test_steps_of_every_kind():
+    warmed = lrops.LinearWarmup(Mine(), 4)
+    expected = [warmed(step) for step in (2, 9)]
+    for kind in (np.array, tf.constant, lambda steps: tf.Variable(steps, dtype=tf.int64), list):
+        np.testing.assert_array_equal(warmed(kind([2, 9])), expected)
+    for step in (2.0, np.int32(2), np.float32(2), keras.Variable(2, dtype="int64"), tf.Variable(2.0)):
+        assert warmed(step) == expected[0]
+    assert warmed.on_host(2) == expected[0] and warmed.on_host(2).dtype == np.float32
+    np.testing.assert_array_equal(warmed.on_host([2, 9]), expected)
+    with pytest.raises(TypeError, match="int64 holds"):
+        warmed(tf.constant(2.0, tf.float16))
+    with pytest.raises(ValueError, match="whole number"):
+        warmed(2.5)
+    with pytest.raises(TypeError, match="was called without a step"):
+        warmed()
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 3])
+def test_the_schedule_gets_the_dtype_that_keras_gives(warmup_steps):
+    seen = []
+    warmed = lrops.LinearWarmup(Function(lambda step: seen.append(step) or 0.5), warmup_steps)
+    iterations, variable = keras.Variable(5, dtype="int64"), tf.Variable(5, dtype=tf.int64)
+    for step in (iterations, variable, tf.cast(variable, tf.float32)):
+        warmed(step)
+        if warmup_steps:
+            assert seen[-1].dtype == (tf.float32 if step.dtype == tf.float32 else tf.int64) and seen[-1] == 2
+        else:
+            assert seen[-1] is step
+
+
+def test_a_step_that_was_cast_is_looked_through_in_a_graph():
+    """A legacy optimizer of tf_keras casts its count to float32, which does not hold this one."""
+    count = tf.Variable(2**24 + 1, dtype=tf.int64)
+    warmed = lrops.LinearWarmup(Function(lambda step: step), 2**24 - 3)
+    rate = tf.function(lambda: warmed(tf.cast(count, tf.float32)))()
+    assert rate.dtype == tf.float32 and rate == 4
+
+
+@pytest.mark.parametrize("flavour", KERAS)
+def test_arrays_where_the_schedule_takes_one_step(flavour):
+    one_step = Function(lambda step: 1.0 if step < 5 else 0.5)
+    warmed = lrops.LinearWarmup(one_step, 2)
+    for call in (warmed, warmed.on_host, lrops.LinearWarmup(one_step, 0)):
+        with pytest.raises(ValueError, match="one step at a time only. .*tf.map_fn.*Received: step of shape") as raised:
+            call(np.arange(3))
+        assert raised.value.__cause__ is not None
+    mapped = tf.map_fn(warmed, tf.constant([0, 1, 2]), fn_output_signature=tf.float64)
+    np.testing.assert_array_equal(mapped, [0, 0.5, 1])
+
+
+def test_an_int64_tensor_that_the_schedule_cannot_take():
+    warmed = lrops.LinearWarmup(Function(lambda step: 0.1 * step), 2)
+    for call in (warmed, tf.function(warmed, autograph=False)):
+        with pytest.raises(TypeError, match=r"Function failed at an int64 tensor.*tf.cast\(step, tf.float32\)"):
+            call(tf.constant(3, tf.int64))
+    assert lrops.LinearWarmup(Function(lambda step: 0.1 * step), 0)(tf.constant(3.0)) == np.float32(0.3)
+
+
+def test_an_error_of_the_schedules_own_is_left_alone():
+    def fail(step):
+        raise ValueError("my own")
+
+    with pytest.raises(ValueError, match="^my own$"):
+        lrops.LinearWarmup(Function(fail), 2)(3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "cure"),
+    [
+        (0.1, r"lrops.WarmupCosineDecay\(rate, W, W \+ 1, alpha=1.0\). Received: schedule=0.1"),
+        (1, "a constant rate"),
+        (np.float32(0.1), "a constant rate"),
+        (tf.constant(0.1), "a constant rate"),
+        (keras.Variable(0.1), "a constant rate"),
+        (lambda step: 0.1, r"__call__\(self, step\) of a subclass"),
+        (keras.optimizers.SGD(0.1), "the optimizer the LinearWarmup"),
+        (tf_keras.optimizers.legacy.SGD(0.1), "the optimizer the LinearWarmup"),
+        (keras.optimizers.schedules.PolynomialDecay, r"an instance: PolynomialDecay\(...\)"),
+        (lrops.WarmupCosineDecay, r"an instance: WarmupCosineDecay\(...\)"),
+        (None, "Make one"),
+        ("PolynomialDecay", "Make one"),
+    ],
+)
+def test_what_is_no_schedule(schedule, cure):
+    with pytest.raises(TypeError, match=f"(?s)^schedule must be a LearningRateSchedule of Keras or of lrops. .*{cure}"):
+        lrops.LinearWarmup(schedule, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"warmup_steps": -1}, ValueError, "warmup_steps must be at least 0.*Received: warmup_steps=-1"),
+        ({"warmup_steps": 10.0}, TypeError, "warmup_steps counts steps.*Received: warmup_steps=10.0. Write 10"),
+        ({"warmup_steps": True}, TypeError, "warmup_steps counts steps"),
+        ({"hold_steps": -1}, ValueError, "hold_steps must be at least 0"),
+        ({"hold_steps": 1, "warmup_steps": -1}, ValueError, "warmup_steps must be at least 0"),
+        ({"warmup_steps": 2**62}, ValueError, r"warmup_steps \+ hold_steps must be below 2\^62. Received:"),
+        ({"warmup_steps": 2**61, "hold_steps": 2**61}, ValueError, rf"must be below 2\^62.*hold_steps={2**61}"),
+        ({"start_step": 2**62 + 1}, ValueError, "start_step must be at least"),
+        ({"warmup_start": 1.5}, ValueError, "warmup_start is a ratio.*Received: warmup_start=1.5"),
+        ({"warmup_start": float("nan")}, ValueError, "warmup_start"),
+        ({"warmup_start": "0.1"}, TypeError, "warmup_start must be a number"),
+        ({"name": "no good"}, ValueError, "name must begin"),
+        ({"name": 3}, TypeError, "name must be a string"),
+    ],
+)
+def test_wrong_arguments(arguments, error, said):
+    with pytest.raises(error, match=said):
+        lrops.LinearWarmup(Mine(), **{"warmup_steps": 10} | arguments)
+
+
+def test_an_argument_cannot_be_assigned():
+    warmed = lrops.LinearWarmup(Mine(), 10)
+    for name in ("schedule", "warmup_steps", "warmup_start", "hold_steps", "start_step", "name"):
+        with pytest.raises(AttributeError, match=f"{name} cannot be assigned.* make a new LinearWarmup .*again. Rec"):
+            setattr(warmed, name, 3)
+
+
+def test_the_name_is_that_of_the_operations():
+    for name, expected in ((None, "LinearWarmup"), ("up", "up")):
+        function = tf.function(lrops.LinearWarmup(Mine(), 10, name=name), autograph=False)
+        nodes = function.get_concrete_function(tf.constant(1)).graph.get_operations()
+        assert any(node.name == f"{expected}/Factor" for node in nodes)
+
+
+def same(one, other):
+    for step in (0, 5, 10, 30):
+        assert one(step) == other(step)
+    return one.get_config() == other.get_config()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_config_a_copy_and_a_pickle(name):
+    warmed = lrops.LinearWarmup(SCHEDULES[name], **ARGUMENTS)
+    config = json.loads(json.dumps(warmed.get_config()))
+    again = lrops.LinearWarmup.from_config(config)
+    assert config == json.loads(json.dumps(warmed.get_config()))  # from_config left it as it was
+    for one in (again, copy.copy(warmed), copy.deepcopy(warmed), pickle.loads(pickle.dumps(warmed))):  # noqa: S301
+        assert same(one, warmed)
+        assert type(one.schedule) is type(warmed.schedule)
+    assert copy.deepcopy(warmed).schedule is not warmed.schedule
+    assert repr(warmed).startswith("lrops.LinearWarmup(schedule=")
+
+
+def test_a_schedule_without_a_config_has_a_repr():
+    assert "warmup_steps=3" in repr(lrops.LinearWarmup(Function(lambda step: 0.1), 3))
+
+
+def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
+    import sys
+
+    config = lrops.LinearWarmup(MineOfTfKeras(), 3).get_config()
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    with pytest.raises(ValueError, match="not imported: import tf_keras. Received: a MineOfTfKeras"):
+        lrops.LinearWarmup.from_config(config)
+
+
+def model_of(module, schedule, optimizer="AdamW"):
+    model = module.Sequential([module.layers.Input((1,)), module.layers.Dense(1, use_bias=False)])
+    make = module.optimizers.legacy.SGD if optimizer == "legacy" else getattr(module.optimizers, optimizer)
+    model.compile(make(schedule), "mse")
+    return model
+
+
+ROWS = np.ones((8, 1), "float32")
+INNER = {
+    "theirs": lambda module: module.optimizers.schedules.PolynomialDecay(0.1, 8),
+    "mine": lambda module: Mine() if module is keras else MineOfTfKeras(),
+    "ours": lambda module: lrops.WarmupDecay(0.1, 2, 8, decay="linear"),
+    "nested": lambda module: lrops.LinearWarmup(module.optimizers.schedules.PolynomialDecay(0.1, 8), 0, hold_steps=2),
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize(
+    ("flavour", "file"), [("keras", "model.keras"), ("tf_keras", "model.keras"), ("tf_keras", "model.h5")]
+)
+def test_a_saved_model(flavour, file, inner, tmp_path):
+    if (file, inner) == ("model.h5", "mine"):
+        pytest.skip("tf_keras itself loads no registered schedule from .h5")
+    module = KERAS[flavour]
+    warmed = lrops.LinearWarmup(INNER[inner](module), 3)
+    model = model_of(module, warmed)
+    history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
+    assert history.history["learning_rate"] == [warmed(7)]
+    model.save(tmp_path / file)
+    again = module.models.load_model(tmp_path / file)
+    assert int(again.optimizer.iterations) == 8
+    found = again.optimizer._learning_rate
+    assert type(found) is lrops.LinearWarmup and same(found, warmed)
+
+
+@pytest.mark.parametrize("flavour", KERAS)
+def test_a_schedule_of_the_other_keras(flavour, tmp_path):
+    """It computes in TensorFlow, whose tensors both take; a saved config names the Keras that it is from."""
+    module, other = KERAS[flavour], next(one for name, one in KERAS.items() if name != flavour)
+    warmed = lrops.LinearWarmup(other.optimizers.schedules.PolynomialDecay(0.1, 8), 3)
+    model = model_of(module, warmed)
+    model.fit(ROWS, ROWS, batch_size=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    found = module.models.load_model(tmp_path / "model.keras").optimizer._learning_rate
+    assert type(found.schedule) is type(warmed.schedule)
+
+
+def plain_with_warmup(inner, step):
+    """The rate from the plain schedule and the definition."""
+    expected = inner(tf.constant(max(step - 3, 0), tf.int64))
+    return np.float32(np.float64(expected) * min(step / 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("flavour", "optimizer"), [("keras", "SGD"), ("tf_keras", "SGD"), ("tf_keras", "legacy"), ("keras", "AdamW")]
+)
+def test_the_logger_shows_what_was_applied(flavour, optimizer, tmp_path):
+    module, inner = KERAS[flavour], INNER["theirs"](KERAS[flavour])
+    warmed = lrops.LinearWarmup(inner, 3)
+    model = model_of(module, warmed, optimizer)
+    model.set_weights([np.zeros((1, 1), "float32")])
+    logger = lrops.LearningRateLogger(csv=tmp_path / "rate.csv")
+    model.fit(ROWS, ROWS, batch_size=1, verbose=0, shuffle=False, callbacks=[logger])
+    lines = (tmp_path / "rate.csv").read_text().splitlines()[1:]
+    assert [np.float32(line.split(",")[1]) for line in lines] == [plain_with_warmup(inner, step) for step in range(8)]
+    if optimizer != "AdamW":
+        weight = np.float32(0)
+        for step in range(8):
+            weight -= plain_with_warmup(inner, step) * 2 * (weight - 1)
+        np.testing.assert_allclose(model.get_weights()[0], weight, rtol=1e-4)
+
+
+def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype(tmp_path):
+    """The schedule dies on an int64."""
+    warmed = lrops.LinearWarmup(Function(lambda step: 0.1 * tf.math.rsqrt(step + 1.0)), 2)
+    for schedule in (warmed, lrops.LinearWarmup(warmed.schedule, 0)):
+        model = model_of(tf_keras, schedule, "legacy")
+        history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
+        assert history.history["learning_rate"] == [schedule(tf.constant(7.0))]
+
+
+def test_the_logger_refuses_a_warmup_that_was_replaced():
+    first, second = (lrops.LinearWarmup(Mine(rate), 3) for rate in (0.1, 0.2))
+    model = model_of(keras, first, "SGD")
+    model.fit(ROWS, ROWS, batch_size=1, verbose=0)
+    model.optimizer._learning_rate = second
+    with pytest.raises(RuntimeError, match="replaced after its model was first trained"):
+        model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
+
+
+def test_gradient_accumulation():
+    finals = []
+    for schedule in (lrops.LinearWarmup(Mine(0.01), 4), Function(lrops.LinearWarmup(Mine(0.01), 4))):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1, gradient_accumulation_steps=4)
+        model.compile(optimizer, "mse", run_eagerly=len(finals) == 1)
+        model.fit(np.linspace(0, 1, 32)[:, None], np.ones((32, 1)), batch_size=2, shuffle=False, verbose=0)
+        finals.append(model.get_weights())
+    for merged, plain in zip(*finals, strict=True):
+        np.testing.assert_allclose(merged, plain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adagrad"])
+def test_legacy_optimizers_of_tf_keras(optimizer):
+    inner, finals = MineOfTfKeras(0.1), []
+    for schedule in (lrops.LinearWarmup(inner, 0), inner):
+        weight = tf.Variable([1.0, 2.0])
+        made = getattr(tf_keras.optimizers.legacy, optimizer)(schedule)
+
+        @tf.function
+        def step(made=made, weight=weight):
+            made.apply_gradients([(tf.ones(2), weight)])
+
+        for _ in range(4):
+            step()
+        finals.append(weight.numpy())
+    np.testing.assert_array_equal(*finals)
