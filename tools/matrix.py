@@ -110,7 +110,7 @@ def ask(python, command):
 def run_row(interpreter, tensorflow, flavour, wheel, compiles, places):
     """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
 
-    That is "ok", how it failed, or nothing where it was not run: `COMPILED` unless `compiles`, `PLACED` unless `places`.
+    That is "ok", how it failed, or nothing if it was not run: `COMPILED` unless `compiles`, `PLACED` unless `places`.
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = f"{wheel}[xla-gpu]" if compiles else wheel
