@@ -25,8 +25,9 @@ def plot(
     ax: Any = None,
     log: bool = False,
     labels: Sequence[str] | None = None,
+    last: int | None = None,
 ) -> Any:
-    """Draws one or more schedules over the steps, to a tenth past the end of the longest.
+    """Draws one or more schedules over the steps: those of lrops, of Keras, or your own.
 
     The phases of a lone curve are marked and named; of several curves each has a line in the legend. Of restarts
     without a number of cycles, the first five cycles are drawn.
@@ -39,11 +40,12 @@ def plot(
     ('step (optimizer updates)', 'learning rate')
 
     Args:
-        schedules: Schedules of lrops, or mappings as their `get_config` gives.
+        schedules: Keras schedules, or mappings as the `get_config` of one of lrops gives.
         path: A file to write, of a type that matplotlib knows by its ending, as ".png", ".svg" or ".pdf".
         ax: matplotlib axes to draw on. Without them, a new figure with one.
         log: The rate on a logarithmic axis, which shows the floor; a rate of 0 is then not drawn.
         labels: A name for the legend for each schedule; without them, the arguments in which the schedules differ.
+        last: The last step to draw. Without it, a tenth past the end of the longest schedule.
 
     Returns:
         The axes.
@@ -51,7 +53,8 @@ def plot(
     Raises:
         ImportError: matplotlib is not installed; the message says how to install it.
         TypeError: a schedule is none.
-        ValueError: no schedule, or not as many labels as schedules.
+        ValueError: no schedule, not as many labels as schedules, or no `last` for a schedule that does not say where it
+            ends.
         OSError: `path` cannot be written.
     """
     configs = [_config(schedule) for schedule in schedules]
@@ -59,24 +62,28 @@ def plot(
     if not configs:
         raise ValueError("plot needs at least one schedule. Received: none")
     if labels is None:
-        labels = _differences(configs)
+        labels = _differences(schedules, configs)
     elif len(labels) != len(configs):
         raise ValueError(f"labels must be one for each of {len(configs)} schedules. Received: {len(labels)} labels")
     ax = _axes(ax, path)
     from matplotlib import ticker
 
-    first = min(config["start_step"] for config in configs)
-    end = max(end_of(config) for config in configs)
-    last = min(end + max(1, (end - first) // 10), 2**63 - 1)
+    first = min(config.get("start_step", 0) for config in configs)
+    if last is None:
+        end = max(_end(schedule, config) for schedule, config in zip(schedules, configs, strict=True))
+        last = min(end + max(1, (end - first) // 10), 2**63 - 1)
+    elif last <= first:
+        raise ValueError(f"last must be greater than the first step, {first}. Received: last={last}")
     ax.set_xlim(first, last)
+    peak = 0.0
     for config, curve, label, colour in zip(configs, curves, labels, _LINES * len(configs), strict=False):
         steps = _steps(config, first, last)
         values = curve(steps).astype(np.float64)
+        peak = max(peak, config["initial_learning_rate"] if _is_curve(config) else float(values.max()))
         if log:
             values = np.where(values > 0, values, np.nan)
         ax.plot(steps, values, color=colour, linewidth=2, label=label, solid_capstyle="round", zorder=3)
     ax.set_yscale("log" if log else "linear")
-    peak = max(config["initial_learning_rate"] for config in configs)
     if log:
         ax.margins(y=0.1)  # room for the names of the peak and the floor, however many decades are between them
     else:
@@ -88,7 +95,7 @@ def plot(
     ax.set_ylabel("learning rate")
     ax.grid(axis="y", color="#d9d9d9", linewidth=0.6, zorder=1)
     ax.spines[["top", "right"]].set_visible(False)
-    if len(configs) == 1:
+    if len(configs) == 1 and "start_step" in configs[0]:
         _mark_phases(ax, configs[0], curves[0], first, last)
     else:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
@@ -116,30 +123,72 @@ def _axes(ax, path):
 def _config(schedule):
     if isinstance(schedule, Mapping):
         return schedule
-    config = schedule.get_config() if hasattr(schedule, "get_config") else {}
-    if "start_step" not in config:
-        raise TypeError(f"plot draws schedules of lrops. Received: {schedule!r}")
-    return config
+    if not (callable(schedule) and hasattr(schedule, "get_config")) or isinstance(schedule, type):
+        raise TypeError(f"plot draws Keras schedules, those of lrops among them. Received: {schedule!r}")
+    return schedule.get_config() | ({"schedule": schedule.schedule} if hasattr(schedule, "schedule") else {})
+
+
+def _is_curve(config):
+    """Whether it is the config of a curve of lrops, and not of another schedule or of one behind a `LinearWarmup`."""
+    return "start_step" in config and "initial_learning_rate" in config
 
 
 def _curve(schedule):
     """The rates at steps, as a function."""
-    # A subclass may give other rates than its config says.
-    return getattr(schedule, "on_host", functools.partial(rates, _config(schedule)))
+    if _is_curve(_config(schedule)):  # a subclass may give other rates than its config says
+        return getattr(schedule, "on_host", functools.partial(rates, _config(schedule)))
+
+    def one_by_one(steps):  # many schedules take no array
+        return np.array([float(schedule(int(step))) for step in steps.ravel()]).reshape(steps.shape)
+
+    return one_by_one
 
 
-def _differences(configs):
-    """For each curve, its arguments that differ among the curves that have them; the decay is one that all have."""
+def _end(schedule, config):
+    """The step after which nothing new is to be seen."""
+    if _is_curve(config):
+        return end_of(config)
+    if "schedule" in config:
+        before = config["start_step"] + config["warmup_steps"] + config["hold_steps"]
+        return before + _end(config["schedule"], _config(config["schedule"]))
+    if "first_decay_steps" in config:
+        return int(config["first_decay_steps"] * (1 + config["t_mul"] + config["t_mul"] ** 2))
+    if "decay_steps" in config:
+        return int(config["decay_steps"] + (config.get("warmup_steps") or 0))
+    if "boundaries" in config:
+        return int(config["boundaries"][-1])
+    raise ValueError(f"last must be given, since this schedule does not say where it ends. Received: {schedule!r}")
+
+
+def _class_name(schedule):
+    inner = getattr(schedule, "schedule", None)
+    return type(schedule).__name__ + (f"({_class_name(inner)})" if inner is not None else "")
+
+
+def _differences(schedules, configs):
+    """For each curve, its arguments that differ among the curves that have them; the decay is one that all have.
+
+    Where other schedules are among them, the name of the class.
+    """
+    if not all(map(_is_curve, configs)):
+        return [
+            decay_of(config) if isinstance(schedule, Mapping) else _class_name(schedule)
+            for schedule, config in zip(schedules, configs, strict=True)
+        ]
     configs = [{"decay": decay_of(config)} | config for config in configs]
     keys = dict.fromkeys(key for config in configs for key in config if key != "name")
     keys = [key for key in keys if len({config[key] for config in configs if key in config}) > 1]
     return [", ".join(f"{key}={config[key]}" for key in keys if key in config) for config in configs]
 
 
+def _phases(config):
+    return phases(config) if "start_step" in config else []
+
+
 def _steps(config, first, last):
     """Where to evaluate: evenly, and at the corners of the curve with their neighbours."""
     even = [first + (last - first) * point // _POINTS for point in range(_POINTS + 1)]
-    corners = [corner + near for _, corner, _ in phases(config) for near in (-1, 0, 1)]
+    corners = [corner + near for _, corner, _ in _phases(config) for near in (-1, 0, 1)]
     return np.array(sorted({step for step in even + corners if first <= step <= last}), np.int64)
 
 

@@ -1,8 +1,10 @@
 """Pictures of curves: what is drawn where, on which axes, and what is said if it cannot be drawn."""
 
+import keras
 import matplotlib
 import numpy as np
 import pytest
+import tf_keras
 from conftest import CORNERS, run_python, schedule_of
 
 import lrops
@@ -121,13 +123,60 @@ def test_several_are_named_by_what_differs():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list("abcdefghi")
 
 
+class Own(keras.optimizers.schedules.LearningRateSchedule):
+    """One that does not say where it ends."""
+
+    def __call__(self, step):
+        return 1e-3
+
+    def get_config(self):
+        return {}
+
+
+SCHEDULES = keras.optimizers.schedules
+OTHERS = {
+    "polynomial": (SCHEDULES.PolynomialDecay(1e-3, 1000), 1000),
+    "cosine": (SCHEDULES.CosineDecay(0.0, 900, warmup_target=1e-3, warmup_steps=100), 1000),
+    "restarts": (SCHEDULES.CosineDecayRestarts(1e-3, 100), 700),
+    "piecewise": (SCHEDULES.PiecewiseConstantDecay([300, 600], [1e-3, 5e-4, 1e-4]), 600),
+    "behind a warmup": (
+        lrops.LinearWarmup(SCHEDULES.PolynomialDecay(1e-3, 900), 70, hold_steps=30, start_step=5),
+        1005,
+    ),
+    "a curve behind a warmup": (lrops.LinearWarmup(hold(warmup_steps=0, start_step=9), 100), 1109),
+    "tf_keras": (tf_keras.optimizers.schedules.ExponentialDecay(1e-3, 1000, 0.5), 1000),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_schedule_of_keras_can_be_drawn(name):
+    schedule, end = OTHERS[name]
+    ax = plotting.plot(schedule)
+    steps, drawn = ax.lines[0].get_data()
+    assert steps[-1] == ax.get_xlim()[1] == end + (end - steps[0]) // 10
+    np.testing.assert_array_equal(drawn[::100], [float(schedule(int(step))) for step in steps[::100]])
+
+
+def test_schedules_of_several_kinds_are_named_by_their_class():
+    ax = plotting.plot(hold(), lrops.LinearWarmup(Own(), 10), Own(), last=100)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["WarmupCosineDecay", "LinearWarmup(Own)", "Own"]
+    assert ax.get_xlim() == (0, 100)
+    (warmup, decay) = [text.get_text() for text in lrops.LinearWarmup(OTHERS["polynomial"][0], 100).plot().texts][:2]
+    assert (warmup, decay) == ("warmup", "decay")
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="at least one schedule"):
         plotting.plot()
     with pytest.raises(ValueError, match="one for each of 2 schedules.*1 labels"):
         plotting.plot(hold(), hold(), labels=["a"])
-    with pytest.raises(TypeError, match="draws schedules of lrops.*0.001"):
+    with pytest.raises(TypeError, match="draws Keras schedules.*0.001"):
         plotting.plot(0.001)
+    with pytest.raises(ValueError, match="last must be given.*Own"):
+        plotting.plot(Own())
+    with pytest.raises(ValueError, match="last must be greater than the first step, 0. Received: last=0"):
+        plotting.plot(hold(), last=0)
     with pytest.raises(OSError, match="missing"):
         hold().plot(tmp_path / "missing" / "curve.png")
 
