@@ -11,6 +11,7 @@ from conftest import run_process
 USER = """
 import keras
 import tensorflow as tf
+import tf_keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 import lrops
@@ -24,6 +25,9 @@ train(schedule, [lrops.LearningRateLogger()])
 train(lrops.WarmupCosineRestarts(1e-3, 10, 100, cycles=3, dtype="float64"), [])
 train(lrops.WarmupDecay(1e-3, 10, 100, 0.0, decay="linear"), [])
 train(lrops.WarmupInverseSqrt(1e-3, 10, timescale=None), [])
+decay = keras.optimizers.schedules.ExponentialDecay(1e-3, 10, 0.9)
+train(lrops.LinearWarmup(lrops.LinearWarmup(decay, 10), 10, hold_steps=3, name=None), [])
+lrops.LinearWarmup(tf_keras.optimizers.schedules.ExponentialDecay(1e-3, 10, 0.9), warmup_steps=10)
 steps: int = lrops.total_steps(100, epochs=3) + schedule.warmup_steps
 rate: float = float(schedule.on_host(3))
 lrops.plotting.plot(schedule, path="rate.png")
@@ -32,6 +36,7 @@ at_a_step: tf.Tensor = schedule(3)
 reveal_type(schedule.warmup_steps)
 lrops.WarmupCosineDecay(1e-3, 10, 100, dtype="float8")  # wrong: dtype
 lrops.WarmupDecay(1e-3, 10, 100, decay="root")  # wrong: root
+lrops.LinearWarmup(decay, 10, hold_steps="1")  # wrong: hold_steps
 lrops.LearningRateLogger(every="1")  # wrong: every
 lrops.total_steps(100, epochs="3")  # wrong: epochs
 schedule.no_such_name()  # wrong: no_such_name

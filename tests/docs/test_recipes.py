@@ -74,6 +74,17 @@ def check_constant(names):
     assert names["floored"].on_host(160) == np.float32(2e-5)
 
 
+def check_any_schedule(names):
+    schedule, decay, own = names["schedule"], names["decay"], names["own"]
+    assert [float(schedule(step)) for step in (0, 8)] == pytest.approx([0, 0.005])
+    assert all(schedule(step) == decay(step - 16) for step in (16, 40, 160))
+    assert own(24) == np.float32(1e-2) and own(25) < own(24)
+    assert names["history"].history["learning_rate"] == [schedule(step) for step in (31, 63, 95, 127, 159)]
+    saved = names["keras"].saving.load_model("model.keras").optimizer._learning_rate
+    assert saved.get_config() == schedule.get_config()
+    assert type(lrops.LinearWarmup.from_config(own.get_config()).schedule) is names["InverseTime"]
+
+
 def check_middle(names):
     optimizer, counted = names["optimizer"], names["counted"]
     assert float(optimizer.learning_rate) == float(counted.learning_rate)
@@ -150,6 +161,7 @@ CHECKS = {
     "Another batch size, or more replicas": check_batch_size,
     "Another batch size in the middle of a run": check_batch_size_midway,
     "A constant after the warmup, or a floor in absolute numbers": check_constant,
+    "Any Keras schedule behind a warmup": check_any_schedule,
     "Begin in the middle of a curve": check_middle,
     "Cool down now": check_cool_down,
     "An optimizer that divides by the rate": check_divides,
