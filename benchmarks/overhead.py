@@ -48,6 +48,12 @@ def curves_case(variables, mode):
     return {"name": name, "kind": "curves", "arguments": {"variables": variables, "mode": mode}}
 
 
+def behind_a_warmup_case(variables, mode, names):
+    name = f"AdamW, {variables} variables, {mode}, Keras' schedules with and without LinearWarmup"
+    arguments = {"variables": variables, "mode": mode, "names": names}
+    return {"name": name, "kind": "behind_a_warmup", "arguments": arguments}
+
+
 CURVES = {"name": "evaluation, each curve", "kind": "curve_evaluation", "arguments": {}}
 QUICK = [
     step_case("AdamW", 100, "graph", CORE),
@@ -78,6 +84,10 @@ FULL = [
     curves_case(100, "xla"),
     curves_case(10, "eager"),
     CURVES,
+    behind_a_warmup_case(10, "graph", ["PolynomialDecay", "CosineDecay"]),
+    behind_a_warmup_case(100, "graph", None),
+    behind_a_warmup_case(300, "graph", ["PolynomialDecay", "CosineDecay"]),
+    behind_a_warmup_case(100, "xla", ["PolynomialDecay", "CosineDecay"]),
 ]
 # Too slow for `make bench`: three minutes a contender. Measured where --only names them.
 SLOW = [
@@ -424,6 +434,36 @@ def curves(rounds, seconds, variables, mode):
     rates = benchmark.curves() | {"cosine, again": benchmark.curves()["cosine"], "constant": benchmark.PEAK}
     steps = benchmark.built(lambda rate: benchmark.training_step(rate, variables=variables, mode=mode), rates)
     return against_the_cosine(steps, rounds, seconds)
+
+
+def behind_a_warmup(rounds, seconds, variables, mode, names):
+    """An AdamW step with schedules of Keras: as they are, merged only, and behind a warmup."""
+    import keras
+
+    import lrops
+    from lrops import benchmark
+
+    made = keras.optimizers.schedules
+    peak, warmup, total = benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL
+    schedules = {
+        "PolynomialDecay": made.PolynomialDecay(peak, total, 0.0),
+        "ExponentialDecay": made.ExponentialDecay(peak, total, 0.9),
+        "InverseTimeDecay": made.InverseTimeDecay(peak, total, 0.5),
+        "PiecewiseConstantDecay": made.PiecewiseConstantDecay([total // 2, total], [peak, peak / 2, peak / 4]),
+        "CosineDecay": made.CosineDecay(peak, total),
+        "CosineDecayRestarts": made.CosineDecayRestarts(peak, total // 4),
+    }
+    rates = {"constant": peak, "constant, again": peak}
+    for name in names or schedules:
+        plain = schedules[name]
+        merged, warmed = lrops.LinearWarmup(plain, 0), lrops.LinearWarmup(plain, warmup)
+        for step in (0, 1, warmup, total // 2, total, total + 1):
+            if not float(plain(step)) == float(merged(step)) == float(warmed(step + warmup)):
+                raise ValueError(f"LinearWarmup of {name} is another curve at step {step}")
+        rates |= {f"Keras {name}": plain, f"LinearWarmup({name}, 0)": merged}
+        rates |= {f"LinearWarmup({name}, {warmup})": warmed}
+    steps = benchmark.built(lambda rate: benchmark.training_step(rate, variables=variables, mode=mode), rates)
+    return benchmark.figures(steps, rounds, seconds)
 
 
 def curve_evaluation(rounds, seconds):
