@@ -557,9 +557,10 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
 
     Keras 3 evaluates a schedule anew for each variable that has weight decay. In a `tf.function`, and so in `fit`, this
     one is evaluated once a step if its operations are pure: if they read no variable but the step and draw, print and
-    assert nothing. Otherwise it is evaluated as often as Keras asks. What the schedule does in Python, such as counting
-    its calls, happens once for all merged evaluations. With `warmup_steps=0` and nothing else this is all that happens:
-    the schedule gets the optimizer's own step and its result is returned as it is.
+    assert nothing. Otherwise, and while a `tf.GradientTape` records, it is evaluated as often as Keras asks. What the
+    schedule does in Python, such as counting its calls, happens once for all merged evaluations. With `warmup_steps=0`
+    and nothing else this is all that happens: the schedule gets the optimizer's own step and its result is returned as
+    it is.
 
     Args:
         schedule: A `LearningRateSchedule` of Keras 3 or tf_keras: one of theirs, of lrops, or your own. It is called
