@@ -319,6 +319,27 @@ def make_learning_rate_schedule(lr_params, num_steps):
     return rate
 
 
+# The same at 0efdc3d.
+class LearningRateExp:
+    def __init__(self, start_lr, stop_lr, decay_steps, stop_steps, decay_rate=None):
+        self.start_lr, self.stop_lr, self.decay_steps = start_lr, stop_lr, decay_steps
+        self.decay_rate = decay_rate or math.exp(math.log(stop_lr / start_lr) / (stop_steps / decay_steps))
+
+    def __call__(self, step):
+        return max(self.start_lr * self.decay_rate ** (step // self.decay_steps), self.stop_lr)
+
+
+# baskerville, src/baskerville/trainer.py at 0417314.
+class baskerville:
+    @staticmethod
+    def WarmUp(initial_learning_rate, warmup_steps, decay_schedule, power=1.0):
+        def rate(step):
+            warmed = decay_schedule(step - warmup_steps) if callable(decay_schedule) else decay_schedule
+            return initial_learning_rate * (step / warmup_steps) ** power if step < warmup_steps else warmed
+
+        return rate
+
+
 # torchtitan, torchtitan/components/optimizer/lr_scheduler.py at b5bcd76.
 class LRSchedulersContainer:
     @dataclasses.dataclass
