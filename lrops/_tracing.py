@@ -127,7 +127,9 @@ def _handle(variable, graph):
     return None if written else read.inputs[0]
 
 
-_CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "Case", "While"}  # a stateless twin has no stateful body
+# Also those that TensorFlow names stateless: a StatelessCase may draw random numbers.
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case", "StatelessCase"}
+_CALLS |= {"While", "StatelessWhile"}
 
 
 def _is_pure(operation, handles, graph):
@@ -141,22 +143,28 @@ def _is_pure(operation, handles, graph):
     state = [tensor for tensor in operation.inputs if _holds_state(tensor)]
     if any(id(tensor) not in handles for tensor in state):
         return False
-    if operation.type in _CALLS:
-        return all(
+    functions = _functions(operation)
+    if functions or operation.type in _CALLS:
+        return bool(functions and operation.type in _CALLS) and all(
             body and all(_is_pure(one, inside, body) for one in body.get_operations())
-            for body, inside in _bodies(operation, handles, graph)
+            for body, inside in (_body(name, operation, handles, graph) for name in functions)
         )
     return operation.type == "ReadVariableOp" or not (state or operation.op_def.is_stateful)
 
 
-def _bodies(operation, handles, graph):
-    """The functions of a call, a branch or a loop: the graph of each, if known, and the ids of the handles in it."""
-    functions = [attribute.func.name for attribute in operation.node_def.attr.values() if attribute.HasField("func")]
-    for name in functions:
-        body = getattr(graph._functions.get(name), "graph", None)
-        inputs = body.inputs if body else []
-        given = operation.inputs[len(operation.inputs) - len(inputs) :]  # without a condition
-        yield body, {id(inner) for outer, inner in zip(given, inputs, strict=True) if id(outer) in handles}
+def _functions(operation):
+    """The names of the functions of a call, a branch or a loop."""
+    attributes = operation.node_def.attr.values()
+    found = [[one.func] if one.HasField("func") else one.list.func for one in attributes]
+    return [function.name for functions in found for function in functions]
+
+
+def _body(name, operation, handles, graph):
+    """The graph of a function that an operation calls, if it is known, and the ids of the handles in it."""
+    body = getattr(graph._functions.get(name), "graph", None)
+    inputs = body.inputs if body else []
+    given = operation.inputs[len(operation.inputs) - len(inputs) :]  # without a condition
+    return body, {id(inner) for outer, inner in zip(given, inputs, strict=True) if id(outer) in handles}
 
 
 def _holds_state(tensor):

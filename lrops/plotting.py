@@ -40,7 +40,7 @@ def plot(
     ('step (optimizer updates)', 'learning rate')
 
     Args:
-        schedules: Keras schedules, or mappings as the `get_config` of one of lrops gives.
+        schedules: Keras schedules, or mappings as the `get_config` of a curve of lrops gives.
         path: A file to write, of a type that matplotlib knows by its ending, as ".png", ".svg" or ".pdf".
         ax: matplotlib axes to draw on. Without them, a new figure with one.
         log: The rate on a logarithmic axis, which shows the floor; a rate of 0 is then not drawn.
@@ -72,8 +72,10 @@ def plot(
     if last is None:
         end = max(_end(schedule, config) for schedule, config in zip(schedules, configs, strict=True))
         last = min(end + max(1, (end - first) // 10), 2**63 - 1)
-    elif last <= first:
-        raise ValueError(f"last must be greater than the first step, {first}. Received: last={last}")
+    elif not (isinstance(last, int) and first < last < 2**63):
+        raise ValueError(
+            f"last must be an integer above the first step, {first}, and below 2^63. Received: last={last!r}"
+        )
     ax.set_xlim(first, last)
     peak = 0.0
     for config, curve, label, colour in zip(configs, curves, labels, _LINES * len(configs), strict=False):
@@ -121,11 +123,23 @@ def _axes(ax, path):
 
 
 def _config(schedule):
-    if isinstance(schedule, Mapping):
+    if isinstance(schedule, Mapping) and _is_curve(schedule):
         return schedule
     if not (callable(schedule) and hasattr(schedule, "get_config")) or isinstance(schedule, type):
         raise TypeError(f"plot draws Keras schedules, those of lrops among them. Received: {schedule!r}")
-    return schedule.get_config() | ({"schedule": schedule.schedule} if hasattr(schedule, "schedule") else {})
+    if hasattr(schedule, "on_host") and hasattr(
+        schedule, "schedule"
+    ):  # a LinearWarmup: Keras may not save what is inside
+        names = ("schedule", "warmup_steps", "hold_steps", "start_step")
+        return {name: getattr(schedule, name) for name in names}
+    try:
+        config = schedule.get_config()
+    except NotImplementedError:
+        return {}
+    return config if hasattr(schedule, "on_host") else {name: config[name] for name in _ENDS if name in config}
+
+
+_ENDS = ("decay_steps", "first_decay_steps", "t_mul", "boundaries", "warmup_steps")  # what schedules of Keras end by
 
 
 def _is_curve(config):
@@ -152,10 +166,11 @@ def _end(schedule, config):
         before = config["start_step"] + config["warmup_steps"] + config["hold_steps"]
         return before + _end(config["schedule"], _config(config["schedule"]))
     if "first_decay_steps" in config:
-        return int(config["first_decay_steps"] * (1 + config["t_mul"] + config["t_mul"] ** 2))
+        ratio = config.get("t_mul", 1.0)
+        return int(config["first_decay_steps"] * (1 + ratio + ratio**2))
     if "decay_steps" in config:
         return int(config["decay_steps"] + (config.get("warmup_steps") or 0))
-    if "boundaries" in config:
+    if config.get("boundaries"):
         return int(config["boundaries"][-1])
     raise ValueError(f"last must be given, since this schedule does not say where it ends. Received: {schedule!r}")
 

@@ -33,10 +33,10 @@ _NO_WARMUP = (
 )
 
 
-def _warn_without_warmup(name, _said=[]):  # noqa: B006  (one list for the process, as the name says)
+def _warn_without_warmup(name, stacklevel, _said=[]):  # noqa: B006  (one list for the process, as the name says)
     if not _said:
         _said.append(True)
-        warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=5)
+        warnings.warn(_NO_WARMUP.format(name), UserWarning, stacklevel=stacklevel)
 
 
 _ROUNDED_COUNT = (
@@ -136,9 +136,14 @@ class Schedule(_Base):
     def _note_graph(self):
         """While a function is traced: notes in its graph, and in those around it, that this schedule is part of it."""
         graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        graphs = []
         while getattr(graph, "building_function", False):
-            graph._lrops_schedules = {*getattr(graph, "_lrops_schedules", ()), self}
+            graphs.append(graph)
             graph = graph.outer_graph
+        if any(getattr(graph, "_lrops_inside", False) for graph in graphs):
+            return  # it is part of a LinearWarmup, which has noted itself
+        for graph in graphs:
+            graph._lrops_schedules = {*getattr(graph, "_lrops_schedules", ()), self}
 
     def _without_step(self):
         return TypeError(  # an optimizer calls so what it does not know as a schedule
@@ -203,6 +208,7 @@ class Schedule(_Base):
 class Curve(Schedule, _hyperparameters.Hyperparameters):
     """What the curves of lrops share. A subclass names its op."""
 
+    _constructors: ClassVar[int] = 1  # functions, one within the other
     _op: ClassVar[Callable[..., Any]]
     _to_change = "; for a peak that changes while training, give initial_learning_rate a tf.Variable and assign to that"
     name: str
@@ -215,7 +221,7 @@ class Curve(Schedule, _hyperparameters.Hyperparameters):
         self._tunable = not isinstance(self.initial_learning_rate, float)
         self._evaluated = curve | ({"initial_learning_rate": 1.0, "dtype": "float64"} if self._tunable else {})
         if self.warmup_steps == 0 and self.start_step <= 0:  # not for an optimizer that has its moments
-            _warn_without_warmup(type(self).__name__)
+            _warn_without_warmup(type(self).__name__, 3 + self._constructors)  # where it was called
         self._attributes = ops.as_attributes(self._evaluated) | {"name": self.name}
 
     def __call__(self, step: Any = None) -> tf.Tensor:
@@ -462,6 +468,7 @@ class WarmupInverseSqrt(Curve, _hyperparameters.InverseSqrt):
     _: dataclasses.KW_ONLY
     name: str = "WarmupInverseSqrt"
 
+    _constructors = 2  # see _without_end
     _op = staticmethod(ops.warmup_inverse_sqrt)
 
 
@@ -565,7 +572,8 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
     Args:
         schedule: A `LearningRateSchedule` of Keras 3 or tf_keras: one of theirs, of lrops, or your own. It is called
             with an int64 tensor, or one of the floating dtype in which the step came, as tf_keras' legacy optimizers
-            pass it. It may return a tensor, a NumPy number, or a Python number, which counts as a float64.
+            pass it; with the step as it came if nothing is before the schedule. It may return a tensor, a NumPy number,
+            or a Python number; an integer or a Python number counts as a float64.
         warmup_steps: Steps from the first value to schedule(0), at least 0.
         warmup_start: The first value as a ratio of schedule(0), in [0, 1].
         hold_steps: Steps to stay at schedule(0), at least 0. With the warmup they are below 2**62.
@@ -621,6 +629,10 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
         # The key keeps this schedule alive by a bound method, which has the identity of its object. A keras.Variable,
         # a tf.Variable and a tensor differ in what becomes of their product with a Python float.
         key = (self._rate, type(step), _dtype_for(step))
+        if (
+            isinstance(step, tf.Tensor) and step.dtype.is_floating
+        ):  # the schedule gets it, and not what it was cast from
+            key += (step.ref(),)
         return ops.merged_if_pure(lambda: self._rate(counted, step), counted, key)
 
     __call__.autograph_info__ = Schedule.autograph_info__  # type: ignore[attr-defined]
@@ -644,8 +656,17 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
 
     def _evaluate(self, step, shape):
         """The rate of the schedule inside."""
+        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        inside = getattr(graph, "_lrops_inside", False)
         try:
+            if graph is not None:
+                graph._lrops_inside = True
             return self.schedule(step)
+        except tf.errors.OperatorNotAllowedInGraphError as error:
+            raise TypeError(
+                f"{type(self.schedule).__name__} decides in Python by the value of a tensor. Write tf.where or tf.cond "
+                f"in its __call__: behind a LinearWarmup, AutoGraph does not convert it. It said: {error}"
+            ) from error
         except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
             inner = type(self.schedule).__name__
             if tf.TensorShape(shape).rank != 0:
@@ -661,6 +682,9 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
                     f"keras.Variable is. It said: {error}"
                 ) from error
             raise
+        finally:
+            if graph is not None:
+                graph._lrops_inside = inside
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON holds them; of the schedule, its class and its config, as Keras saves it.

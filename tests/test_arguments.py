@@ -141,11 +141,16 @@ def test_an_argument_cannot_be_assigned():
 
 def test_no_warmup_warns_once(monkeypatch):
     monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with pytest.warns(UserWarning, match="warmup_steps=0.*500 steps"):
+    with pytest.warns(UserWarning, match="warmup_steps=0.*500 steps") as told:
         lrops.WarmupCosineDecay(1e-3, 0, 100)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lrops.WarmupCosineDecay(1e-3, 0, 100)
+    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+    with pytest.warns(UserWarning, match="WarmupInverseSqrt without warmup") as told:
+        lrops.WarmupInverseSqrt(1e-3, 0, timescale=5)
+    assert told[0].filename == __file__
     monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
     with warnings.catch_warnings():  # an optimizer that has counted has its moments
         warnings.simplefilter("error")

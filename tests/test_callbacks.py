@@ -624,6 +624,16 @@ def test_a_schedule_that_was_set_before_a_logger_came(before, arguments):
     fit(model, LearningRateLogger(), epochs=1)  # it was compiled in without a logger
 
 
+def test_a_schedule_without_the_warmup_it_was_traced_behind_is_another():
+    model = keras.Sequential([keras.Input((1,)), Weight()])
+    inner = schedule()
+    model.compile(keras.optimizers.SGD(lrops.LinearWarmup(inner, 5)), lambda y, p: -p)
+    fit(model, epochs=1)
+    model.optimizer.learning_rate = inner
+    with pytest.raises(RuntimeError, match="replaced after.*Received: lrops.WarmupCosineDecay"):
+        fit(model, LearningRateLogger(), epochs=1)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="every must be at least 1.*every=0"):
         LearningRateLogger(every=0)

@@ -198,8 +198,36 @@ def test_a_step_that_was_cast_is_looked_through_in_a_graph():
     assert rate.dtype == tf.float32 and rate == 4
 
 
-@pytest.mark.parametrize("flavour", KERAS)
-def test_arrays_where_the_schedule_takes_one_step(flavour):
+def test_a_schedule_that_branches_in_python_says_what_to_write():
+    class Branching(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 1.0 if step < 5 else 0.5
+
+    wrapped = lrops.LinearWarmup(Branching(), 2)
+    assert [float(wrapped(step)) for step in (1, 2, 7)] == [0.5, 1.0, 0.5]
+    with pytest.raises(TypeError, match="Branching decides in Python.*tf.where or tf.cond"):
+        tf.function(wrapped)(tf.constant(3))
+
+
+def test_two_floating_steps_of_one_count_are_two():
+    """A count that was rounded on its way is another step to a schedule that gets it as it came."""
+    count = tf.Variable(2**24 + 1, dtype=tf.int64)
+
+    class Same(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return tf.identity(step)
+
+    merged = lrops.LinearWarmup(Same(), 0)
+
+    @tf.function
+    def both():
+        read = tf.convert_to_tensor(count)
+        return merged(tf.cast(tf.cast(read, tf.float32), tf.float64)), merged(tf.cast(read, tf.float64))
+
+    assert [int(rate) for rate in both()] == [2**24, 2**24 + 1]
+
+
+def test_arrays_where_the_schedule_takes_one_step():
     one_step = Function(lambda step: 1.0 if step < 5 else 0.5)
     warmed = lrops.LinearWarmup(one_step, 2)
     for call in (warmed, warmed.on_host, lrops.LinearWarmup(one_step, 0)):

@@ -130,7 +130,14 @@ class Own(keras.optimizers.schedules.LearningRateSchedule):
         return 1e-3
 
     def get_config(self):
-        return {}
+        return {"start_step": 5, "initial_learning_rate": 0.1, "schedule": None}
+
+
+class Silent(keras.optimizers.schedules.LearningRateSchedule):
+    """One without a config, which has to be drawn all the same."""
+
+    def __call__(self, step):
+        return 1e-3
 
 
 SCHEDULES = keras.optimizers.schedules
@@ -162,6 +169,8 @@ def test_schedules_of_several_kinds_are_named_by_their_class():
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["WarmupCosineDecay", "LinearWarmup(Own)", "Own"]
     assert ax.get_xlim() == (0, 100)
+    plotting.plot(Silent(), last=100)
+    plotting.plot(lrops.LinearWarmup(Silent(), 10), last=100)
     (warmup, decay) = [text.get_text() for text in lrops.LinearWarmup(OTHERS["polynomial"][0], 100).plot().texts][:2]
     assert (warmup, decay) == ("warmup", "decay")
 
@@ -175,8 +184,12 @@ def test_bad_arguments(tmp_path):
         plotting.plot(0.001)
     with pytest.raises(ValueError, match="last must be given.*Own"):
         plotting.plot(Own())
-    with pytest.raises(ValueError, match="last must be greater than the first step, 0. Received: last=0"):
+    with pytest.raises(ValueError, match="last must be an integer above the first step, 0,.*Received: last=0"):
         plotting.plot(hold(), last=0)
+    with pytest.raises(ValueError, match="last must be an integer.*Received: last='100'"):
+        plotting.plot(hold(), last="100")
+    with pytest.raises(TypeError, match="draws Keras schedules.*decay_steps"):
+        plotting.plot({"decay_steps": 5})
     with pytest.raises(OSError, match="missing"):
         hold().plot(tmp_path / "missing" / "curve.png")
 

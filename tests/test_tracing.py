@@ -371,6 +371,8 @@ PURE = {
 IMPURE = {
     "variable": lambda step: WEIGHT + 0.0,
     "keras_variable": lambda step: KERAS_WEIGHT + 0.0,
+    "print_in_a_case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: printed(step), lambda: 1.0]),
+    "python_in_a_case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: by_python(step), lambda: 1.0]),
     "variable_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: as_float(step)),
     "variable_in_a_loop": lambda step: looped(lambda: WEIGHT + 0.0),
     "variable_in_a_function": lambda step: A_FUNCTION_THAT_READS(tf.convert_to_tensor(step)),
@@ -386,7 +388,13 @@ IMPURE = {
     "dataset": of_a_dataset,
     "another_curve_with_a_variable": lambda step: lrops.WarmupDecay(WEIGHT, 4, 8, decay="linear")(step),
 }
-DRAWS = {"random": lambda step: tf.random.uniform([]), "generator": lambda step: GENERATOR.uniform([])}
+DRAWS = {
+    "random": lambda step: tf.random.uniform([]),
+    "random_in_a_case": lambda step: tf.switch_case(
+        tf.cast(step, tf.int32), [lambda: tf.random.uniform([]), lambda: 1.0]
+    ),
+    "generator": lambda step: GENERATOR.uniform([]),
+}
 # What XLA is tried with besides, which compiles for seconds.
 ALL = [(more, False) for more in [*PURE, *IMPURE]]
 SOME_XLA = [(more, True) for more in ("the_step", "branch", "loop_that_reads_the_step", "variable")]
