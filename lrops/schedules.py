@@ -628,11 +628,9 @@ class LinearWarmup(Schedule, _hyperparameters.Warmup):
         counted = as_step(step, self._float32_count)
         # The key keeps this schedule alive by a bound method, which has the identity of its object. A keras.Variable,
         # a tf.Variable and a tensor differ in what becomes of their product with a Python float.
-        key = (self._rate, type(step), _dtype_for(step))
-        if (
-            isinstance(step, tf.Tensor) and step.dtype.is_floating
-        ):  # the schedule gets it, and not what it was cast from
-            key += (step.ref(),)
+        # A floating tensor is what the schedule gets, and not the integer that it was cast from.
+        itself = [step.ref()] if isinstance(step, tf.Tensor) and step.dtype.is_floating else []
+        key = (self._rate, type(step), _dtype_for(step), *itself)
         return ops.merged_if_pure(lambda: self._rate(counted, step), counted, key)
 
     __call__.autograph_info__ = Schedule.autograph_info__  # type: ignore[attr-defined]
