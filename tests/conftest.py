@@ -365,7 +365,7 @@ def mode(request):
 
 # Folders and files that start processes or compile. `make test-fast` leaves them out, and what is marked slow.
 SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
-SLOW |= {"test_loader", "test_packaging", "test_sanitizers", "test_types"}
+SLOW |= {"test_linear_warmup", "test_loader", "test_packaging", "test_sanitizers", "test_types"}
 
 
 def pytest_collection_modifyitems(items):

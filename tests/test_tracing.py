@@ -410,6 +410,7 @@ def adamw(schedule, variables, jit_compile=False):
 
 
 @pytest.mark.parametrize("warmup_steps", [None, 0, 3])
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "jit_compile"), [*ALL, *SOME_XLA, *((more, False) for more in DRAWS)])
 def test_what_adamw_evaluates_of_anothers_schedule(more, jit_compile, warmup_steps):
     inner = Other((PURE | IMPURE | DRAWS)[more])
