@@ -115,9 +115,10 @@ def check_values(rates=None):
             continue
         config = curve.get_config()
         del config["name"]
+        compared = rates or benchmark.contenders(decay=decay)
         for step in (0, 1, 500, 1000, 50_000, 99_000, benchmark.TOTAL, benchmark.TOTAL + 1):
             expected = getattr(reference, curves.function_of(config))(step, **config)
-            for name, rate in (rates or benchmark.contenders(decay=decay)).items():
+            for name, rate in compared.items():
                 if callable(rate):
                     np.testing.assert_allclose(
                         rate(tf.constant(step, tf.int64)), expected, rtol=1e-3, atol=1e-9, err_msg=f"{decay}: {name}"

@@ -58,7 +58,7 @@ def plot(
         OSError: `path` cannot be written.
     """
     configs = [_config(schedule) for schedule in schedules]
-    curves = [_curve(schedule) for schedule in schedules]
+    curves = [_curve(schedule, config) for schedule, config in zip(schedules, configs, strict=True)]
     if not configs:
         raise ValueError("plot needs at least one schedule. Received: none")
     if labels is None:
@@ -127,16 +127,15 @@ def _config(schedule):
         return schedule
     if not (callable(schedule) and hasattr(schedule, "get_config")) or isinstance(schedule, type):
         raise TypeError(f"plot draws Keras schedules, those of lrops among them. Received: {schedule!r}")
-    if hasattr(schedule, "on_host") and hasattr(
-        schedule, "schedule"
-    ):  # a LinearWarmup: Keras may not save what is inside
+    ours = hasattr(schedule, "on_host")
+    if ours and hasattr(schedule, "schedule"):  # a LinearWarmup: Keras may not save what is inside
         names = ("schedule", "warmup_steps", "hold_steps", "start_step")
         return {name: getattr(schedule, name) for name in names}
     try:
         config = schedule.get_config()
     except NotImplementedError:
         return {}
-    return config if hasattr(schedule, "on_host") else {name: config[name] for name in _ENDS if name in config}
+    return config if ours else {name: config[name] for name in _ENDS if name in config}
 
 
 _ENDS = ("decay_steps", "first_decay_steps", "t_mul", "boundaries", "warmup_steps")  # what schedules of Keras end by
@@ -147,10 +146,10 @@ def _is_curve(config):
     return "start_step" in config and "initial_learning_rate" in config
 
 
-def _curve(schedule):
+def _curve(schedule, config):
     """The rates at steps, as a function."""
-    if _is_curve(_config(schedule)):  # a subclass may give other rates than its config says
-        return getattr(schedule, "on_host", functools.partial(rates, _config(schedule)))
+    if _is_curve(config):  # a subclass may give other rates than its config says
+        return getattr(schedule, "on_host", functools.partial(rates, config))
 
     def one_by_one(steps):  # many schedules take no array
         return np.array([float(schedule(int(step))) for step in steps.ravel()]).reshape(steps.shape)

@@ -77,10 +77,20 @@ CONSUMERS = {
 }
 
 
+def anothers():
+    schedule = lrops.LinearWarmup(Other(), 2)
+    return schedule, [schedule(3), schedule(4)]
+
+
+# A schedule that is merged, and its rates at steps 3 and 4.
+MERGED = {"curve": lambda: (schedule_of(CURVE), RATES[[3, 4]]), "anothers": anothers}
+
+
+@pytest.mark.parametrize("merged", MERGED)
 @pytest.mark.parametrize("consumer", CONSUMERS)
-def test_a_dataset_that_writes_is_seen(consumer):
+def test_a_dataset_that_writes_is_seen(consumer, merged):
     """The operation that writes has no variable among its inputs, but a dataset that was made before."""
-    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+    variable, (schedule, expected) = KINDS["tf"](), MERGED[merged]()
 
     @tf.function
     def function():
@@ -89,7 +99,7 @@ def test_a_dataset_that_writes_is_seen(consumer):
         CONSUMERS[consumer](dataset)
         return before, schedule(variable)
 
-    np.testing.assert_array_equal(function(), RATES[[3, 4]])
+    np.testing.assert_array_equal(function(), expected)
 
 
 def test_a_generator_whose_numbers_are_not_its_state():
@@ -119,8 +129,9 @@ def test_what_is_made_inside_an_xla_context_is_not_used_outside():
     assert evaluations(function) == 2
 
 
-def test_an_order_that_the_user_gives_is_kept():
-    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+@pytest.mark.parametrize("merged", MERGED)
+def test_an_order_that_the_user_gives_is_kept(merged):
+    variable, (schedule, expected) = KINDS["tf"](), MERGED[merged]()
 
     @tf.function
     def function():
@@ -130,7 +141,7 @@ def test_an_order_that_the_user_gives_is_kept():
         with tf.control_dependencies([written]):
             return before, schedule(variable)
 
-    np.testing.assert_array_equal(function(), RATES[[3, 4]])
+    np.testing.assert_array_equal(function(), expected)
 
 
 def test_a_function_without_automatic_order():
@@ -460,34 +471,6 @@ def test_a_write_before_anothers_schedule_is_seen(writer, more, warmup_steps, ki
     for first in (3, 4, 5):
         np.testing.assert_array_equal(function(), [expected[at] for at in (first, first, first + 1, first + 1)])
     assert evaluations(function, op="Erfc") >= 2
-
-
-@pytest.mark.parametrize("consumer", CONSUMERS)
-def test_a_dataset_that_writes_before_anothers_schedule_is_seen(consumer):
-    variable, schedule = KINDS["tf"](), lrops.LinearWarmup(Other(), 2)
-
-    @tf.function
-    def function():
-        dataset = tf.data.Dataset.range(1, 2).map(lambda one: one + 0 * variable.assign_add(1))
-        before = schedule(variable)
-        CONSUMERS[consumer](dataset)
-        return before, schedule(variable)
-
-    np.testing.assert_array_equal(function(), [schedule(3), schedule(4)])
-
-
-def test_python_that_writes_in_an_order_that_the_user_gives():
-    variable, schedule = KINDS["tf"](), lrops.LinearWarmup(Other(), 2)
-
-    @tf.function
-    def function():
-        before = schedule(variable)
-        with tf.control_dependencies([before]):
-            written = tf.py_function(lambda: variable.assign_add(1), [], tf.int64)
-        with tf.control_dependencies([written]):
-            return before, schedule(variable)
-
-    np.testing.assert_array_equal(function(), [schedule(3), schedule(4)])
 
 
 def test_a_schedule_that_waits_for_an_operation_is_not_merged():
