@@ -336,7 +336,7 @@ def instructions(rounds, seconds, variables, mode):
     import tempfile
 
     rows = {}
-    for name in NO_NOISE:
+    for name in counted_rates():
         with tempfile.TemporaryDirectory() as folder:
             dumps = str(Path(folder, "dump"))
             under = ["valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", "--smc-check=all-non-file"]
@@ -352,6 +352,16 @@ def instructions(rounds, seconds, variables, mode):
     return rows
 
 
+def counted_rates():
+    """Those of the contenders that are counted, and a schedule of Keras with a LinearWarmup before it and without."""
+    import lrops
+    from lrops import benchmark
+
+    plain = keras_schedules()["CosineDecay"]
+    warmed = lrops.LinearWarmup(plain, benchmark.WARMUP)
+    return benchmark.contenders(NO_NOISE) | {"Keras CosineDecay": plain, "LinearWarmup(Keras CosineDecay)": warmed}
+
+
 def counted(rounds, seconds, name, variables, mode, dumps):
     """One contender, in a process that runs under valgrind, which writes each of its counts to a file `dumps`.N."""
     import tensorflow as tf
@@ -361,7 +371,7 @@ def counted(rounds, seconds, name, variables, mode, dumps):
     # A thread that waits for work looks for it, and that would be counted.
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    step = benchmark.training_step(benchmark.contenders()[name], variables=variables, mode=mode)
+    step = benchmark.training_step(counted_rates()[name], variables=variables, mode=mode)
 
     def order(*options):
         ordered = subprocess.Popen(["callgrind_control", *options, str(os.getpid())], stdout=subprocess.DEVNULL)
@@ -437,16 +447,14 @@ def curves(rounds, seconds, variables, mode):
     return against_the_cosine(steps, rounds, seconds)
 
 
-def behind_a_warmup(rounds, seconds, variables, mode, names):
-    """An AdamW step with schedules of Keras: as they are, merged only, and behind a warmup."""
+def keras_schedules():
+    """Each schedule of Keras, without a warmup."""
     import keras
 
-    import lrops
     from lrops import benchmark
 
-    made = keras.optimizers.schedules
-    peak, warmup, total = benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL
-    schedules = {
+    made, peak, total = keras.optimizers.schedules, benchmark.PEAK, benchmark.TOTAL
+    return {
         "PolynomialDecay": made.PolynomialDecay(peak, total, 0.0),
         "ExponentialDecay": made.ExponentialDecay(peak, total, 0.9),
         "InverseTimeDecay": made.InverseTimeDecay(peak, total, 0.5),
@@ -454,6 +462,15 @@ def behind_a_warmup(rounds, seconds, variables, mode, names):
         "CosineDecay": made.CosineDecay(peak, total),
         "CosineDecayRestarts": made.CosineDecayRestarts(peak, total // 4),
     }
+
+
+def behind_a_warmup(rounds, seconds, variables, mode, names):
+    """An AdamW step with schedules of Keras: as they are, merged only, and behind a warmup."""
+    import lrops
+    from lrops import benchmark
+
+    peak, warmup, total = benchmark.PEAK, benchmark.WARMUP, benchmark.TOTAL
+    schedules = keras_schedules()
     rates = {"constant": peak, "constant, again": peak}
     for name in names or schedules:
         plain = schedules[name]

@@ -1,10 +1,11 @@
-"""Installs the wheels of dist/ beside each TensorFlow they carry, runs them there, and writes docs/compatibility.md.
+"""Installs lrops beside each TensorFlow that it supports, runs it there, and writes docs/compatibility.md.
 
-A row takes a minute or two, in a new environment. CI runs two rows: `make ends`.
+Each row is a new environment and takes a minute or two. CI runs two rows: `make ends`.
 """
 
 import argparse
 import datetime
+import os
 import platform
 import re
 import subprocess
@@ -16,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from pyproject import MINORS  # noqa: E402
-from wheels import find_pythons, minor_of, requirement  # noqa: E402
+from pyproject import MINORS, REQUIREMENTS  # noqa: E402
+from wheels import find_pythons, minor_of, released, requirement  # noqa: E402
 
 CPU, FULL = "tensorflow-cpu", "tensorflow"
 # What a row runs beside the doctor; the names are the table's columns.
@@ -56,14 +57,8 @@ REFUSALS = {
         "more than one TensorFlow is installed",
     ),
 }
-# The first release that has a wheel for a Python.
-FIRST = {"3.12": "2.16", "3.13": "2.20"}
-
-
-def released(python, tensorflow):
-    """Whether this TensorFlow has a wheel for this Python."""
-    minor, first = minor_of(tensorflow), FIRST.get(python, "0.0")
-    return [int(part) for part in minor.split(".")] >= [int(part) for part in first.split(".")]
+# From the sdist with `--no-build-isolation`, as in NVIDIA's last container with TensorFlow, which has 2.17.
+SOURCE, SOURCE_MINOR = "from source", "2.17"
 
 
 def wheel_for(python, wheels):
@@ -71,15 +66,23 @@ def wheel_for(python, wheels):
     return next(wheels.glob(f"lrops-*-cp{python.replace('.', '')}-*.whl"), None)
 
 
-def rows(pythons):
-    """Python, minor and flavour: every minor in both flavours, and every Python twice, newest TensorFlow first."""
-    chosen = [(python, MINORS[-1], CPU) for python in pythons]
-    for at, minor in enumerate(reversed(MINORS)):
-        fitting = [python for python in pythons if released(python, minor)]
+def rows(pythons, tensorflows):
+    """Python, TensorFlow, flavour and how lrops is installed, newest TensorFlow first.
+
+    Every Python with the newest release that it has, every TensorFlow in both flavours, and one build from source.
+    """
+    chosen = []
+    for python in pythons:
+        fitting = [tensorflow for tensorflow in tensorflows if released(python, tensorflow)]
+        releases = [tensorflow for tensorflow in fitting if tensorflow == minor_of(tensorflow)]
+        chosen += [(python, tensorflow, CPU) for tensorflow in (releases or fitting)[-1:]]
+    for at, tensorflow in enumerate(reversed(tensorflows)):
+        fitting = [python for python in pythons if released(python, tensorflow)]
         for flavour in (CPU, FULL):
-            if fitting and (minor, flavour) not in {row[1:] for row in chosen}:
-                chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], minor, flavour))
-    return chosen
+            if fitting and (tensorflow, flavour) not in {row[1:] for row in chosen}:
+                chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], tensorflow, flavour))
+    oldest = next(python for python in pythons if released(python, SOURCE_MINOR))
+    return [(*row, "wheel") for row in chosen] + [(oldest, SOURCE_MINOR, CPU, SOURCE)]
 
 
 def compiles_for_gpu(python, tensorflow, flavour):
@@ -92,12 +95,19 @@ def places_on_gpu(tensorflow, flavour):
     return flavour == FULL and minor_of(tensorflow) not in ("2.16", "2.17")
 
 
-def install(interpreter, folder, requirements, wheel):
-    """The interpreter of a new environment with the wheel and these requirements."""
+def install(interpreter, folder, requirements, package):
+    """The interpreter of a new environment with lrops and these requirements; of an sdist, what is built there."""
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
-    command = [folder / "bin/python", "-m", "pip", "install", "-qq", wheel, "pytest", "mpmath", *requirements]
-    subprocess.run(command, check=True)
-    return folder / "bin/python"
+    python = folder / "bin/python"
+    pip, needed = [python, "-m", "pip", "install", "-qq"], ["pytest", "mpmath", *requirements]
+    if not str(package).endswith(".tar.gz"):
+        subprocess.run([*pip, package, *needed], check=True)
+        return python
+    subprocess.run([*pip, *needed, *REQUIREMENTS], check=True)
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"  # where CMake and ninja are
+    build = [*pip, "--no-cache-dir", "--no-build-isolation", "--no-deps", package]
+    subprocess.run(build, check=True, env=os.environ | {"PATH": path})
+    return python
 
 
 def ask(python, command):
@@ -107,14 +117,14 @@ def ask(python, command):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(interpreter, tensorflow, flavour, wheel, compiles, places):
-    """The versions of TensorFlow and Keras, the wheel's commit, and what each check said.
+def run_row(interpreter, tensorflow, flavour, package, compiles, places):
+    """The versions of TensorFlow and Keras, the commit of lrops, and what each check said.
 
     That is "ok", how it failed, or nothing if it was not run: `COMPILED` unless `compiles`, `PLACED` unless `places`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        wheel = f"{wheel}[xla-gpu]" if compiles else wheel
-        interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], wheel)
+        package = f"{package}[xla-gpu]" if compiles else package
+        interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], package)
         code, text = ask(interpreter, ["-c", ABOUT])
         found = ["?"] * 3 if code else text.split()[:3]
         said = {}
@@ -142,13 +152,15 @@ def run_refusal(interpreter, wheel, requirements, command, sentence):
 
 def write(path, table, refusals, commits):
     """docs/compatibility.md."""
-    columns, system = ["Python", "TensorFlow", "Keras", *CHECKS], " ".join([platform.machine(), *platform.libc_ver()])
+    columns = ["Python", "TensorFlow", "lrops", "Keras", *CHECKS]
+    system = " ".join([platform.machine(), *platform.libc_ver()])
     lines = [
-        "# Where the wheels were run",
+        "# Where lrops was run",
         "",
-        f"Written by `make matrix` on {datetime.date.today()}, on {system}. Each row is a new",
-        "environment with the wheel, and that TensorFlow from PyPI. What is not in the table was not run.",
-        f"The wheels are of commit {', '.join(sorted(commits))}.",
+        f"`make matrix` wrote this page on {datetime.date.today()}, on {system}. Each row is a new",
+        "environment with lrops and that TensorFlow from PyPI. lrops is the wheel, or was built from its sdist with",
+        '`pip install --no-build-isolation` ("from source"). What is not in the table was not run.',
+        f"lrops is of commit {', '.join(sorted(commits))}.",
         "",
         "| " + " | ".join(columns) + " |",
         "|---" * len(columns) + "|",
@@ -167,36 +179,41 @@ def main():
     """Runs the rows, prints each as it ends, writes the page; exit code 1 where anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--rows", nargs="+", metavar="PYTHON:TENSORFLOW:FLAVOUR", help="as 3.11:2.20:tensorflow-cpu (all)"
+        "--rows",
+        nargs="+",
+        metavar="PYTHON:TENSORFLOW:FLAVOUR[:HOW]",
+        help=f"such as 3.11:2.20:{CPU} or '3.11:2.17:{CPU}:{SOURCE}' (all)",
     )
+    parser.add_argument("--tensorflow", nargs="+", default=MINORS, help="of all rows, as for wheels.py (%(default)s)")
     parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
     pythons, wheels = find_pythons(), options.wheels.resolve()
-    chosen = [tuple(row.split(":")) for row in options.rows] if options.rows else rows(list(pythons))
+    chosen = [(*row.split(":"), "wheel")[:4] for row in options.rows or ()] or rows(list(pythons), options.tensorflow)
     table, refusals, commits = [], [], set()
     refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.15 too
     for name in options.refusals:
         refusals.append([name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])])
         print(*refusals[-1], sep=" | ", flush=True)
-    for python, tensorflow, flavour in chosen:
+    for python, tensorflow, flavour, how in chosen:
         if not released(python, tensorflow):
             print(f"{python} | {flavour} {tensorflow} | was never released for this Python")
             continue
-        if not (wheel := wheel_for(python, wheels)):
-            sys.exit(f"{wheels} has no wheel for Python {python}: run `make wheels` where that Python is found")
+        package = next(wheels.glob("lrops-*.tar.gz"), None) if how == SOURCE else wheel_for(python, wheels)
+        if not package:
+            sys.exit(f"{wheels} has no {how} for Python {python}: run `make wheels` where that Python is found")
         start = time.monotonic()
         (version, keras, commit), said = run_row(
             pythons[python],
             tensorflow,
             flavour,
-            wheel,
+            package,
             compiles_for_gpu(python, tensorflow, flavour),
             places_on_gpu(tensorflow, flavour),
         )
         commits.add(commit)
-        table.append([python, f"{flavour} {version}", keras, *said.values()])
+        table.append([python, f"{flavour} {version}", how, keras, *said.values()])
         write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
         print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
     sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))

@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT / "cmake"))
 from pyproject import MINORS, REQUIREMENTS  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrops" / "headers"
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+FIRST = {"3.12": "2.16", "3.13": "2.20", "3.14": "2.22"}  # the first TensorFlow that has a wheel for a Python
 CMAKE_ARGS = os.environ.get("CMAKE_ARGS", "")  # as pip hands them to CMake
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 PLATFORM = f"manylinux_2_27_{platform.machine()}"  # TensorFlow's own; auditwheel refuses what needs a newer system
@@ -84,6 +85,12 @@ def requirement(tensorflow: str) -> str:
 def minor_of(tensorflow: str) -> str:
     """2.22 of 2.22.0rc0."""
     return ".".join(tensorflow.split(".")[:2])
+
+
+def released(python: str, tensorflow: str) -> bool:
+    """Whether this TensorFlow has a wheel for this Python."""
+    minor, first = minor_of(tensorflow), FIRST.get(python, "0.0")
+    return [int(part) for part in minor.split(".")] >= [int(part) for part in first.split(".")]
 
 
 def fetch(pip: Path, tensorflow: str) -> Path:
@@ -191,6 +198,9 @@ def main():
     pythons = {minor: path for minor, path in find_pythons().items() if minor in options.python}
     if not pythons:
         sys.exit(f"no Python found of {', '.join(options.python)}: install one, and put it on PATH.")
+    for minor in [minor for minor in pythons if not any(released(minor, other) for other in options.tensorflow)]:
+        say(f"Python {minor}: none of these TensorFlows has a wheel for it")
+        del pythons[minor]
     say(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}")
     if shutil.which("ccache"):
         os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
