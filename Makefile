@@ -8,12 +8,13 @@ SAYS = $(PYTHON) cmake/pyproject.py
 MINORS = $(shell $(SAYS) minors)
 VERSION = $(shell $(SAYS) version)
 TENSORFLOW = $(lastword $(MINORS))
+FLAVOUR = tensorflow$(if $(filter x86_64,$(shell uname -m)),-cpu)# on ARM64 there is no other
 ENDS = $(firstword $(MINORS)) $(TENSORFLOW)
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test test-fast dev lint format fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends release clean
+.PHONY: demo test test-fast dev lint format fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
 
 # The package as it is installed; after `make dev`, the checkout itself.
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
@@ -96,8 +97,10 @@ reproducible:  ## builds one wheel twice, in two folders and without ccache, and
 matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
 	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
-ends:  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
+ends-wheels:
 	$(PYTHON) tools/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
+
+ends: ends-wheels  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
 	$(PYTHON) tools/matrix.py --wheels build/ends \
 	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
@@ -123,7 +126,7 @@ $(VENV)/installed: $(VENV)/build $(SOURCES)
 
 $(VENV)/build: $(VENV)/python pyproject.toml
 	@echo 'lrops: installing TensorFlow $(TENSORFLOW) and the build tools into $(VENV): 1.6 GB of disk, 0.4 GB to download'
-	$(SAYS) build | $(PIP) -r /dev/stdin 'tensorflow-cpu==$(TENSORFLOW).*'
+	$(SAYS) build | $(PIP) -r /dev/stdin '$(FLAVOUR)==$(TENSORFLOW).*'
 	touch $@
 
 $(VENV)/demo: $(VENV)/build
@@ -135,6 +138,10 @@ $(VENV)/test: $(VENV)/build
 	@echo 'lrops: installing what the tests need into $(VENV): 1 GB'
 	$(SAYS) test | $(PIP) -r /dev/stdin
 	$(PIP) --no-deps 'tf_keras==$(TENSORFLOW).*'  # alone: it would bring a second TensorFlow
+	# TensorFlow and Keras import these if they are installed, and so take almost twice as long to start. The processes
+	# that the tests start name them in TESTS_WITHOUT.
+	echo 'import os, sys; sys.modules.update(dict.fromkeys(os.environ.get("TESTS_WITHOUT", "").split()))' \
+	  > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests_without.pth"
 	touch $@
 
 $(VENV)/python:

@@ -291,13 +291,18 @@ def held_by(dtype, curves=CURVES):
 HANGS = 1200
 
 
+# The environment of the processes that tests start. TensorFlow and Keras import these packages if they find them, which
+# is almost half of their start; see the Makefile. A process that needs one gets TESTS_WITHOUT="".
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TESTS_WITHOUT": "jax matplotlib sklearn"}
+
+
 def run_process(*command, folder=None, **environment):
     """Runs a command in `folder`, with these variables added to the environment: what it said and its exit code."""
     try:
         return subprocess.run(
             [*map(str, command)],
             cwd=folder,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+            env=os.environ | ENVIRONMENT | environment,
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,6 +187,7 @@ def main():
     )
     parser.add_argument("--tensorflow", nargs="+", default=MINORS, help="of all rows, as for wheels.py (%(default)s)")
     parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    parser.add_argument("--jobs", type=int, default=2, help="rows at a time (%(default)s)")
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
@@ -193,29 +195,34 @@ def main():
     chosen = [(*row.split(":"), "wheel")[:4] for row in options.rows or ()] or rows(list(pythons), options.tensorflow)
     table, refusals, commits = [], [], set()
     refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.15 too
-    for name in options.refusals:
-        refusals.append([name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])])
-        print(*refusals[-1], sep=" | ", flush=True)
-    for python, tensorflow, flavour, how in chosen:
-        if not released(python, tensorflow):
-            print(f"{python} | {flavour} {tensorflow} | was never released for this Python")
-            continue
+
+    def refused(name):
+        return [name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])]
+
+    def tried(row):
+        python, tensorflow, flavour, how = row
         package = next(wheels.glob("lrops-*.tar.gz"), None) if how == SOURCE else wheel_for(python, wheels)
         if not package:
             sys.exit(f"{wheels} has no {how} for Python {python}: run `make wheels` where that Python is found")
+        compiles = compiles_for_gpu(python, tensorflow, flavour)
         start = time.monotonic()
         (version, keras, commit), said = run_row(
-            pythons[python],
-            tensorflow,
-            flavour,
-            package,
-            compiles_for_gpu(python, tensorflow, flavour),
-            places_on_gpu(tensorflow, flavour),
+            pythons[python], tensorflow, flavour, package, compiles, places_on_gpu(tensorflow, flavour)
         )
-        commits.add(commit)
-        table.append([python, f"{flavour} {version}", how, keras, *said.values()])
-        write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
-        print(*table[-1], f"{time.monotonic() - start:.0f} s", sep=" | ", flush=True)
+        return commit, [python, f"{flavour} {version}", how, keras, *said.values()], time.monotonic() - start
+
+    for row in [row for row in chosen if not released(*row[:2])]:
+        print(f"{row[0]} | {row[2]} {row[1]} | was never released for this Python")
+        chosen.remove(row)
+    with ThreadPoolExecutor(options.jobs) as pool:  # while one row downloads, another one runs
+        for row in pool.map(refused, options.refusals):
+            refusals.append(row)
+            print(*row, sep=" | ", flush=True)
+        for commit, row, seconds in pool.map(tried, chosen):
+            commits.add(commit)
+            table.append(row)
+            write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
+            print(*row, f"{seconds:.0f} s", sep=" | ", flush=True)
     sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from conftest import HANGS
+from conftest import ENVIRONMENT, HANGS
 
 
 def free_ports(count):
@@ -38,7 +38,7 @@ def cluster(folder, command, **jobs):
                         subprocess.Popen(
                             [sys.executable, *map(str, command)],
                             cwd=folder,
-                            env=os.environ | {"TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                            env=os.environ | ENVIRONMENT | {"TF_CONFIG": config},
                             stdout=output,
                             stderr=subprocess.STDOUT,
                         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import applied, wait_for
+from conftest import ENVIRONMENT
 
 from lrops import reference
 
@@ -26,7 +27,7 @@ def run(folder, way, until=None):
     process = subprocess.Popen(
         list(map(str, command)),
         cwd=folder,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
