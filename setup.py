@@ -94,7 +94,10 @@ setup(
     ],
     # Not `dependencies`: tensorflow and tensorflow-cpu install over each other, so the choice must be the user's.
     extras_require={
-        "cpu": [f"tensorflow-cpu{tensorflow()}"],
+        "cpu": [
+            f"tensorflow-cpu{tensorflow()}; platform_machine == 'x86_64'",
+            f"tensorflow{tensorflow()}; platform_machine != 'x86_64'",  # it has no CUDA there, and no other flavour
+        ],
         "cuda": [f"tensorflow[and-cuda]{tensorflow()}"],
         **EXTRAS,
     },

