@@ -39,6 +39,12 @@ def test_the_changelog_has_the_version():
     assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
+def test_the_citation_agrees_with_the_package():
+    said = (ROOT / "CITATION.cff").read_text("utf-8")
+    (licence,) = re.findall('^license = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert f"\nversion: {VERSION}\n" in said and f"\nlicense: {licence}\n" in said
+
+
 def configure(sources, build, *options):
     """What CMake says of these sources, on one line."""
     cmake = shutil.which("cmake", path=PATH)
