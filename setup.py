@@ -1,6 +1,6 @@
-"""Hands the build to CMake, and names the TensorFlow that the wheel is for: what pyproject.toml cannot say.
+"""Hands the build to CMake, and sets the TensorFlow requirement, which pyproject.toml cannot compute.
 
-LROPS_LIBRARIES is a folder of libraries that tools/wheels.py has built; without it, they are built for one minor.
+LROPS_LIBRARIES is a folder of libraries that tools/wheels.py has built. Without it, they are built for one minor.
 LROPS_TENSORFLOW, such as 2.22, asks for a minor that pyproject.toml does not name.
 """
 
@@ -36,7 +36,7 @@ def carried() -> list[str]:
 def tensorflow() -> str:
     """The version part of a requirement, such as ">=2.18,<2.22". A pre-release is for those who ask for it."""
     versions = carried()
-    # What follows a plus says who built it.
+    # The part after a plus names who built it.
     releases = [version for version in versions if not re.search("rc|dev", version.partition("+")[0])]
     if not releases:
         return f"=={versions[-1].partition('+')[0]}"
@@ -47,7 +47,7 @@ def tensorflow() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of this checkout; None if it is none, such as an sdist that lies in another repository."""
+    """What git says about this checkout; None outside one, such as in an sdist that lies in another repository."""
     own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
     try:
         return subprocess.run(
@@ -65,11 +65,11 @@ def commit() -> str:
 
 
 class Sdist(sdist):
-    """An sdist of the files that git tracks, which knows the commit that it was made from."""
+    """An sdist of the files that git tracks, with the commit in a file."""
 
     def make_release_tree(self, base_dir, files):  # noqa: D102
         tracked = git("ls-files", "-z")
-        if tracked is None:  # an unpacked sdist, or git cannot be asked: all but what a build leaves here
+        if tracked is None:  # an unpacked sdist, or no git: all files except what a build leaves here
             paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
             kept = (
                 path for path in paths if path.parts[0] not in LEFT_BY_A_BUILD and path.suffix not in (".so", ".pyc")
@@ -79,7 +79,7 @@ class Sdist(sdist):
         Path(base_dir, "COMMIT").write_text(commit() + "\n")
 
 
-# What an earlier build made for another TensorFlow must not get into a wheel.
+# Keep libraries that an earlier build made for another TensorFlow out of the wheel.
 for folder in ROOT.glob("build/lib*/lrops/_tf*"):
     shutil.rmtree(folder)
 

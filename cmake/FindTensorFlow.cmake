@@ -38,13 +38,13 @@ set_target_properties(TensorFlow::framework PROPERTIES
 target_include_directories(TensorFlow::framework SYSTEM INTERFACE "${_tensorflow_dir}/include")
 target_compile_definitions(TensorFlow::framework INTERFACE _GLIBCXX_USE_CXX11_ABI=1 EIGEN_MAX_ALIGN_BYTES=64)
 
-# XLA: its headers want two hash libraries, which TensorFlow's wheel carries off its include path.
+# XLA's headers need two hash libraries, which TensorFlow's wheel carries outside its include path.
 add_library(TensorFlow::cc SHARED IMPORTED)
 set_target_properties(TensorFlow::cc PROPERTIES IMPORTED_LOCATION "${_tensorflow_dir}/libtensorflow_cc.so.2")
 target_include_directories(TensorFlow::cc SYSTEM INTERFACE
   "${_tensorflow_dir}/include/external/highwayhash" "${_tensorflow_dir}/include/external/farmhash_archive/src")
 target_link_libraries(TensorFlow::cc INTERFACE TensorFlow::framework)
-# What older minors lack, each said in the file itself. After TensorFlow's own headers, which win where they are there.
+# Headers that older minors lack; each file says which. -idirafter lets TensorFlow's own headers win if they exist.
 if(TensorFlow_VERSION VERSION_LESS 2.20)
   target_compile_options(TensorFlow::framework INTERFACE
     "SHELL:-idirafter \"${CMAKE_CURRENT_LIST_DIR}/older_tensorflow\"")

@@ -1,5 +1,5 @@
-// Gives absl's `LogMessage << unsigned long` the name that g++ mangles: TensorFlow 2.18 to 2.20 exports it only under
-// the name that Clang, which builds TensorFlow, mangles. Without it the XLA library does not link.
+// Defines absl's `LogMessage << unsigned long` under the name that g++ mangles. TensorFlow 2.18 to 2.20 exports it only
+// under Clang's name, because Clang builds TensorFlow. Without this file the XLA library does not link.
 #include "absl/log/internal/log_message.h"
 
 namespace absl {

@@ -1,20 +1,20 @@
-// Lets the Python module of a wheel load on an older glibc: two symbols that came with 2.32 and 2.34. It is linked with
-// --wrap=pthread_once.
+// Lets the Python module of a wheel load on an older glibc, without two symbols that came with 2.32 and 2.34. It is linked
+// with --wrap=pthread_once.
 #include <pthread.h>
 
-// The version that glibc began with on this machine.
+// The oldest version of pthread_once on this architecture.
 #ifdef __aarch64__
-#define FIRST_GLIBC "GLIBC_2.17"
+#define OLDEST "GLIBC_2.17"
 #else
-#define FIRST_GLIBC "GLIBC_2.2.5"
+#define OLDEST "GLIBC_2.2.5"
 #endif
 
-// libstdc++ reads it to save atomic operations: "no" is always a right answer.
+// libstdc++ reads it to save atomic operations; "no" is always correct.
 extern "C" char __libc_single_threaded;
 char __libc_single_threaded = 0;
 
-// The same function under its first version.
-__asm__(".symver older_pthread_once,pthread_once@" FIRST_GLIBC);
+// The same function, under its oldest version.
+__asm__(".symver older_pthread_once,pthread_once@" OLDEST);
 extern "C" int older_pthread_once(pthread_once_t* control, void (*routine)());
 extern "C" int __wrap_pthread_once(pthread_once_t* control, void (*routine)()) {
   return older_pthread_once(control, routine);

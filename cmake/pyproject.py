@@ -1,7 +1,6 @@
 """What pyproject.toml says about the build: the version, the TensorFlow minors, and what each task installs.
 
-setup.py, the tools and the tests import it; the Makefile runs it. It runs before anything is installed, on Python 3.10
-too, which has no reader of TOML: so it reads just the lines it needs.
+It runs before anything is installed, also on Python 3.10, which cannot read TOML. So it reads only the lines it needs.
 """
 
 import re
@@ -17,7 +16,7 @@ def _list(key: str) -> list[str]:
 
 VERSION = re.search(r'^version = "(.+)"', _TEXT, re.MULTILINE)[1]
 MINORS = _list("tensorflow")
-# TensorFlow is none of these: which one to build against is the caller's choice.
+# Without TensorFlow: the caller chooses which one to build against.
 REQUIREMENTS = [line for line in _list("requires") if not line.startswith("tensorflow")]
 EXTRAS = {name: _list(name) for name in ("plot", "demo", "test", "xla-gpu")}
 EXTRAS["test"] += EXTRAS["demo"] + REQUIREMENTS  # the tests build without isolation

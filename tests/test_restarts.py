@@ -49,7 +49,7 @@ def test_every_step_of_a_small_curve(mode):
 
 
 GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "first_decay_steps": 100}
-ENDLESS = "cycles must be given where more than 64 of them end within 2\\^62 steps.*"
+ENDLESS = "cycles must be given if more than 64 of them end within 2\\^62 steps.*"
 WRONG_VALUES = [
     ({"initial_learning_rate": 0.0}, "warmup_target.*initial_learning_rate=0"),
     ({"warmup_steps": -1}, "warmup_steps must be at least 0.*warmup_steps=-1"),

@@ -1,5 +1,5 @@
-// What g++ calls at every edge of the code (-fsanitize-coverage=trace-pc), counted where libFuzzer looks. clang would
-// do it itself; atheris brings its libFuzzer, and no clang.
+// Passes on to libFuzzer what g++'s -fsanitize-coverage=trace-pc reports at each branch. clang would do so itself, but
+// atheris brings libFuzzer without clang.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,14 +24,14 @@ std::uintptr_t pcs[2 * kEdges];  // libFuzzer wants an address and flags for eac
 
 }  // namespace
 
-// Hidden, or the one of libFuzzer, which does nothing, would be called instead.
+// Hidden, because otherwise libFuzzer's own function, which does nothing, would be called.
 #pragma GCC visibility push(hidden)
 extern "C" {
 void __sanitizer_cov_trace_pc() {
   ++counters[reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)) / 2 % kEdges];
 }
 
-// clang reports no comparison of floating numbers, and libFuzzer has no place for one. As integers they are as good.
+// libFuzzer has no function for comparisons of floating-point numbers. Their bits serve as well.
 void __sanitizer_cov_trace_cmpd(double a, double b) {
   std::uint64_t bits[2];
   std::memcpy(&bits[0], &a, sizeof a);

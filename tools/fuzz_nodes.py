@@ -1,6 +1,6 @@
-"""Nodes of the ops as a damaged or forged file may hold them: each gives the rate it asks for, or a TensorFlow error.
+"""Damages nodes of the ops at random: each must give the rate it asks for, or a TensorFlow error. fuzz.py runs it.
 
-fuzz.py runs it. Only our own nodes are changed: the rest of a file is TensorFlow's to check.
+Only our own nodes are changed: checking the rest of a file is TensorFlow's task.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def bits(rates):
 
 
 def ours(model):
-    """Its nodes that are of lrops, in the order of the file."""
+    """The lrops nodes of a model, in the order of the file."""
     functions = model.meta_graphs[0].graph_def.library.function
     return [node for function in functions for node in function.node_def if node.op in CASES]
 
@@ -96,7 +96,7 @@ def anything(consume):
 
 
 def changed(node, consume):
-    """The node, changed in up to four places; None where its bytes are no node of ours any more."""
+    """The node, changed in up to four places; None if the result is no longer a node of ours."""
     node = node_def_pb2.NodeDef.FromString(node.SerializeToString())
     for _ in range(consume.ConsumeIntInRange(0, 4)):
         kind = consume.ConsumeIntInRange(0, 9)
@@ -122,12 +122,12 @@ def changed(node, consume):
 
 
 def number(text):
-    """What TensorFlow reads of an attribute's text: hexadecimals too."""
+    """The number that TensorFlow reads from an attribute's text, also if it is hexadecimal."""
     return float.fromhex(text.decode()) if b"x" in text.lower() else float(text)
 
 
 def in_a_graph(node, consume):
-    """Runs the node on a step of any dtype and shape; what it gives has to be what the Python module gives."""
+    """Runs the node on a step of any dtype and shape, and compares the result with the Python module's."""
     dtype = consume.PickValueInList([tf.int64] * 8 + [tf.int32, tf.float32, tf.string, tf.uint64])
     shape = consume.PickValueInList([[], [0], [3], [2, 1, 3], [1] * 9])
     steps = np.resize(np.array([*STEPS, consume.ConsumeInt(8)], np.int64), shape)
@@ -173,7 +173,7 @@ def in_a_graph(node, consume):
 
 
 def in_a_saved_model(index, node):
-    """Loads the model with that node in the place of its own, and runs all of it."""
+    """Replaces one node of the model, loads it and runs all of it."""
     model = saved_model_pb2.SavedModel.FromString(MODEL.SerializeToString())
     node.name = NODES[index].name
     node.input[:] = [NODES[index].input[0]] * len(node.input)

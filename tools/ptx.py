@@ -1,8 +1,8 @@
 """Compiles cc/kernels/learning_rate.cu to the PTX that is committed beside it. Run by `make ptx`.
 
-PTX runs on drivers at least as new as the compiler that made it, and on cards at least as new as its target. So the
-first CUDA 12 makes it, whose driver is the oldest that TensorFlow's CUDA wheel takes, for the first architecture that
-this compiler knows. Its NVRTC cannot be installed beside TensorFlow's CUDA, so it goes into a temporary folder.
+PTX runs on drivers at least as new as the compiler that made it, and on cards at least as new as its target. So we use
+the first CUDA 12, whose driver is the oldest that TensorFlow's CUDA wheels accept, and the oldest architecture that it
+knows. Its NVRTC cannot be installed beside TensorFlow's CUDA, so it goes into a temporary folder.
 """
 
 import argparse
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "cc" / "kernels" / "learning_rate.cu"
 NVRTC = "nvidia-cuda-nvrtc-cu12==12.0.140"
 VERSION, ARCHITECTURE, DRIVER = "8.0", "compute_50", 525
-# CMake reads this line: it is what lrops.build_info says, and the driver that an error names.
+# The first line of the PTX. CMake copies it into lrops.build_info, and the driver's version into an error message.
 FACTS = f"PTX {VERSION} for {ARCHITECTURE} and newer, driver >= {DRIVER}"
 
 
@@ -26,14 +26,14 @@ def load_nvrtc(folder: Path) -> ctypes.CDLL:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), NVRTC]
     subprocess.run(pip, check=True)
     builtins, library = (next(folder.rglob(name)) for name in ("libnvrtc-builtins.so*", "libnvrtc.so*"))
-    ctypes.CDLL(str(builtins))  # the library looks for it by name, and so finds it loaded
+    ctypes.CDLL(str(builtins))  # the library looks for it by name, and finds it already loaded
     nvrtc = ctypes.CDLL(str(library))
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     return nvrtc
 
 
 def compile_ptx(nvrtc: ctypes.CDLL, source: Path = SOURCE) -> str:
-    """The PTX of `source`. RuntimeError with the compiler's words if it has any, a warning included."""
+    """The PTX of `source`. RuntimeError with the compiler's message if it reports an error or a warning."""
 
     def call(name, *arguments):
         code = getattr(nvrtc, name)(*arguments)

@@ -1,7 +1,7 @@
-"""What XLA makes of a training step for an H100, on a machine without one: the kernels of a step, for RESULTS.md.
+"""Counts the kernels that XLA makes of a training step for an H100, on a machine without one, for RESULTS.md.
 
-It needs `lrops[xla-gpu]` and `tensorflow`, not `tensorflow-cpu`: the CUDA build lowers for a GPU where there is none.
-TensorFlow would compile only with a GPU; the same compiler in JAX's CUDA plugin takes a description of one instead.
+It needs `lrops[xla-gpu]` and `tensorflow`, not `tensorflow-cpu`: only the CUDA build lowers for a GPU. TensorFlow would
+compile only with a GPU; the same compiler in JAX's CUDA plugin accepts a description of one instead.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from lrops import benchmark
 
 CASES = ((10, 1000), (100, 1000), (100, 100_000), (300, 1000), (10, 10_000_000))  # variables, elements of each
 RATES = ("constant", "lrops", "Keras CosineDecay, warmup", "hand-written, tf.where")
-# What XLA asks of a card when it has one: here, of an H100 SXM.
+# What XLA would ask the card for, with the values of an H100 SXM.
 H100 = """
 gpu_device_info {
   cuda_compute_capability { major: 9 }
@@ -72,14 +72,14 @@ class Kernel:
 class Compiled:
     """A function as XLA would run it."""
 
-    kernels: list[Kernel]  # in the order of their launches
-    others: list[str]  # what is no kernel: copies, and what the host decides
+    kernels: list[Kernel]  # in launch order
+    others: list[str]  # everything else: copies, and decisions of the host
     ptx: str
 
 
 @functools.cache
 def _card():
-    """The one described card, as the place of an argument."""
+    """The described card, as the sharding of an argument."""
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # it would ask the card
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax
@@ -91,7 +91,7 @@ def _card():
 
 
 def compile_for_gpu(function, *specs):
-    """What XLA makes of a `tf.function` for the card.
+    """Compiles a `tf.function` for the card.
 
     Args:
         function: Takes and returns tensors, and touches no variable.
@@ -120,7 +120,7 @@ def _current(rate, step):
 
 
 def sgd(rate, variables, elements):
-    """`adamw`, of plain SGD."""
+    """Like `adamw`, for plain SGD."""
 
     @tf.function(jit_compile=True)
     def step(iterations, *tensors):
@@ -135,7 +135,7 @@ def adamw(rate, variables, elements):
 
     Args:
         rate: A float, or a schedule, which is evaluated once for each variable, and once more.
-        variables, elements: As of `benchmark.training_step`.
+        variables, elements: As in `benchmark.training_step`.
 
     Returns:
         The step, a `tf.function`, and its arguments' specifications.
@@ -159,7 +159,7 @@ def adamw(rate, variables, elements):
 
 
 def rows():
-    """Of each case: its name, and the kernels of a step with each rate."""
+    """For each case, its name and the number of kernels of a step with each rate."""
     for variables, elements in CASES:
         cells = []
         for rate in benchmark.contenders(RATES).values():

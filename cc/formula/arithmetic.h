@@ -1,14 +1,14 @@
 // 64-bit integer arithmetic on non-negative real numbers: Real, Product, Sum, Quotient, SquareRoot, and what the type U
 // must offer.
 //
-// Why integers? The same curve in float64 gives almost the same bits everywhere: XLA and nvcc contract a*b+c into a
-// fused multiply-add where a CPU build does not, each has its own sine, and some flush subnormals. About one step in
-// 10^8 then rounds to another float32 on another path. Integer arithmetic is identical on every machine, so every path
-// yields the same bits by construction. 64 significant bits keep the error below 2^-59 of the value before rounding, so
-// the float32 is correctly rounded except for about one step in 10^10, where it is off by at most 0.5 + 2^-35 ulp.
-// docs/exactness.md derives the bound that each function below states.
+// Why integers? In float64 the paths would differ: XLA and nvcc contract a*b+c into a fused multiply-add and a CPU
+// build does not, each has its own sine, and some flush subnormals. About one step in 10^8 would then round to another
+// float32 on another path. Integer arithmetic is identical on every machine, so every path yields the same bits. 64
+// significant bits keep the error below 2^-59 of the value before rounding, so the float32 is correctly rounded except
+// for about one step in 10^10, where it is off by at most 0.5 + 2^-35 ulp. docs/exactness.md derives the bound that
+// each function below states.
 //
-// There is no include, no branch on data, no allocation and no floating point here: NVRTC compiles these headers alone.
+// NVRTC compiles these headers alone, so they use no include, no allocation, no floating point and no branch on data.
 #ifndef LROPS_FORMULA_ARITHMETIC_H_
 #define LROPS_FORMULA_ARITHMETIC_H_
 
@@ -22,7 +22,7 @@ namespace lrops {
 
 using u64 = unsigned long long;
 
-// ---- What U must offer, written out for u64: + - * / & | ^ < and the functions below. Shifts by 64 or more give 0.
+// ---- What U must offer: + - * / & | ^ < and the functions below, here for u64. Shifts by 64 or more give 0.
 
 LROPS_HOST_DEVICE inline u64 Constant(u64 /*like*/, u64 value) { return value; }
 LROPS_HOST_DEVICE inline u64 Select(bool condition, u64 yes, u64 no) { return condition ? yes : no; }
@@ -49,13 +49,13 @@ LROPS_HOST_DEVICE inline u64 MultiplyHigh(u64 a, u64 b) {
 #endif
 }
 
-// A number of a table of at most kTable numbers, by its index.
+// table[index]; a table has at most kTable numbers.
 constexpr u64 kTable = 64;
 LROPS_HOST_DEVICE inline u64 Take(const u64* table, u64 /*count*/, u64 index) { return table[index]; }
 
 // ---- A non-negative real number: significand * 2^-(64 + exponent), the top bit of the significand set. Its lowest bit
-// is "sticky": it is also set where anything below it was cut off, so that a tie seen later is really a tie. Zero has
-// significand 0 and an exponent above kFar, which is farther than any shift.
+// is "sticky": it is also set if anything below it was cut off, so that a tie seen later is really a tie. Zero has
+// significand 0 and an exponent above kFar, which exceeds every shift.
 
 constexpr u64 kFar = u64{1} << 20;
 
@@ -98,15 +98,14 @@ LROPS_HOST_DEVICE inline Real<U> WithSticky(Real<U> x, U cut) {
   return {x.significand | NonZero(cut), x.exponent};
 }
 
-// Less than 2^-63 of the product off.
+// The error is below 2^-63 of the product.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Product(Real<U> a, Real<U> b) {
   const U high = MultiplyHigh(a.significand, b.significand);
   return WithSticky(Normalized(high, a.exponent + b.exponent), a.significand * b.significand);
 }
 
-// a + b, or a - b where `minus` is all ones instead of 0. The result must lie in [0, 1), and b <= a / 2
-// in a difference.
+// a + b if `minus` is 0, a - b if it is all ones. The result must lie in [0, 1); a difference needs b <= a / 2.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Sum(Real<U> a, Real<U> b, U minus) {
   const U exponent = Min(a.exponent, b.exponent);
@@ -119,7 +118,7 @@ LROPS_HOST_DEVICE inline Real<U> Sum(Real<U> a, Real<U> b, U minus) {
   return Normalized(ShiftRight(sum, carry) | (sum & carry) | ShiftLeft(carry, Constant(sum, 63)), exponent - carry);
 }
 
-// ---- The index of the last of `count` ascending numbers that is not above x, and 0 if every one is: by halves.
+// ---- Binary search: the index of the last of `count` ascending numbers that is <= x; 0 if all are above x.
 
 template <class U>
 LROPS_HOST_DEVICE inline U LastNotAbove(const u64* ascending, u64 count, U x) {
@@ -133,7 +132,7 @@ LROPS_HOST_DEVICE inline U LastNotAbove(const u64* ascending, u64 count, U x) {
   return index;
 }
 
-// ---- A division by a number that is known beforehand, n / d with 0 <= n < d <= 2^62.
+// ---- n / d with 0 <= n < d <= 2^62, where d is known beforehand.
 
 struct Divisor {
   u64 value;       // d shifted into [2^62, 2^63)
@@ -141,7 +140,7 @@ struct Divisor {
   u64 shift;       // by how much d was shifted
 };
 
-// Less than 2^-63 of the quotient off.
+// The error is below 2^-63 of the quotient.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
   const U zeros = LeadingZeros(n);
@@ -156,7 +155,8 @@ LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
 
 // ---- Roots, by Newton's method without a branch
 
-// 1 / sqrt(n) of an integer n > 0: never above it, and less than 2^-61 of it below. Of 0 a number that means nothing.
+// 1 / sqrt(n) of an integer n > 0. The result is never too large, and too small by less than 2^-61 of it. The result
+// for 0 has no meaning.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> InverseSquareRoot(U n) {
   const auto constant = [&](u64 value) { return Constant(n, value); };
@@ -177,8 +177,8 @@ LROPS_HOST_DEVICE inline Real<U> InverseSquareRoot(U n) {
 }
 
 // sqrt(n / d) of integers 0 <= n <= d, n < 2^63, from 1 / sqrt(n) and 1 / sqrt(d), each as InverseSquareRoot gives it.
-// A root with finitely many bits has at most 32, since d < 2^64: it comes out exact. Any other is sticky, and less than
-// 2^-59.6 off.
+// A root with finitely many bits has at most 32, since d < 2^64: the result is exact. Any other result is sticky, and
+// its error is below 2^-59.6 of it.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> SquareRoot(U n, Real<U> inverse_root_n, U d, Real<U> inverse_root_d) {
   const auto constant = [&](u64 value) { return Constant(n, value); };
@@ -193,7 +193,8 @@ LROPS_HOST_DEVICE inline Real<U> SquareRoot(U n, Real<U> inverse_root_n, U d, Re
   return Select((found.significand ^ numerator.significand) < constant(1), near, WithSticky(root, constant(1)));
 }
 
-// 1 / (2 * d) of the number d / 2^64 in [1/2, 1): never above it, and from 3/4 on less than 2^-60.8 of it below.
+// 1 / (2 * d) of the number d / 2^64 in [1/2, 1). The result is never too large; from 3/4 on, it is too small by less
+// than 2^-60.8 of it.
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> HalfReciprocal(U d) {
   const auto constant = [&](u64 value) { return Constant(d, value); };

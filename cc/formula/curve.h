@@ -1,5 +1,5 @@
-// From the hyper-parameters that a user typed to the exact constants of the formula, on the host, once for each op; and
-// the rules for them, each with the sentence that a broken one raises. Restarts are in restarts.h.
+// The rules for hyper-parameters, with their error messages, and the exact constants that the formula needs. The host
+// computes the constants once for each op. Restarts are in restarts.h.
 #ifndef LROPS_FORMULA_CURVE_H_
 #define LROPS_FORMULA_CURVE_H_
 
@@ -16,8 +16,8 @@
 
 namespace lrops {
 
-// What every curve has; lrops/schedules.py documents each for users. `Visit` names every member once: op attributes and
-// Python keywords are read through it, under that name.
+// What every curve has; lrops/schedules.py documents each for users. `Visit` names every member once: the kernels read
+// op attributes, and the Python module reads keywords, by that name.
 struct Hyperparameters {
   double initial_learning_rate;  // the peak p
   std::int64_t warmup_steps;     // W
@@ -52,7 +52,7 @@ struct DecayParameters : Hyperparameters {
 
 inline constexpr const char* kDecays[] = {"cosine", "linear", "minus_sqrt"};  // by kCosine, kLinear, kMinusSqrt
 
-// Of a decay by its name; the number of decays if there is none of that name.
+// The index of a decay in kDecays; if the name is unknown, the number of decays.
 inline u64 DecayIndex(const std::string& name) {
   return static_cast<u64>(std::find(std::begin(kDecays), std::end(kDecays), name) - std::begin(kDecays));
 }
@@ -111,7 +111,7 @@ inline void Split(u64 peak, double ratio, Real<u64>* part, Real<u64>* remainder)
     *remainder = {peak, 0};
     return;
   }
-  int exponent;  // at most 1, which is where ratio is 1
+  int exponent;  // at most 1: a ratio of 1
   const u64 significand = Significand(ratio, &exponent);
   *part = ToReal(static_cast<u128>(peak) * significand, static_cast<u64>(-std::int64_t{exponent}));
   const int shift = 64 - 1 + exponent;  // the ratio in units of 2^-127
@@ -126,7 +126,7 @@ inline void Split(u64 peak, double ratio, Real<u64>* part, Real<u64>* remainder)
 inline Divisor ToDivisor(u64 d) {
   const u64 shift = LeadingZeros(d) - 1;
   const u64 value = d << shift;
-  // The rules leave no cycle empty, which clang-tidy cannot see from here.
+  // The rules allow no empty cycle, but clang-tidy cannot see that here.
   const u128 most = (u128{1} << 126) - 1;
   return {value, static_cast<u64>(most / value), shift};  // NOLINT(clang-analyzer-core.DivideZero)
 }
@@ -165,8 +165,8 @@ template <typename Bits, class Curve>
   }
 }
 
-#if defined(__x86_64__) && __GNUC__ >= 11  // older ones know no "lzcnt"; clang says that it is GCC 4
-// The same loop for processors that multiply and shift without touching flags (since 2013): a quarter less time.
+#if defined(__x86_64__) && __GNUC__ >= 11  // older GCC does not know "lzcnt"; clang claims to be GCC 4
+// The same loop, a quarter faster, for processors that multiply and shift without touching flags (since 2013).
 template <typename Bits, class Curve>
 [[gnu::target("bmi,bmi2,lzcnt"), gnu::flatten]] void FillSince2013(const Curve& curve, const Format& format,
                                                                    const std::int64_t* step, std::int64_t count,
@@ -205,7 +205,7 @@ inline std::string RatioRefusal(const char* name, double value) {
   return std::string(name) + " is a ratio of the peak and must lie in [0, 1]. Received: " + name + "=" + Text(value);
 }
 
-// The rules of what every curve has.
+// The rules that all curves share.
 inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
   const double p = h.initial_learning_rate;
   if (!(std::isfinite(p) && p > 0)) {
@@ -216,7 +216,7 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
   std::string refusal = Refusal({{"warmup_steps", h.warmup_steps, 0}, {"start_step", h.start_step, -kMaxSteps}});
   if (refusal.empty()) refusal = RatioRefusal("warmup_start", h.warmup_start);
   if (!refusal.empty()) return refusal;
-  // A peak that the dtype cannot hold would train at inf or at 0 for ever. Its largest number is just below
+  // A peak that the dtype cannot hold would train at inf or at 0 for ever. The dtype's largest number is just below
   // 2^(bias + 1), and numbers up to half of its smallest, 2^(2 - bias - precision), round to 0.
   const double most = std::ldexp(2 - std::ldexp(1, -dtype.precision), dtype.bias);  // from here it rounds to inf
   const double least = std::ldexp(1, 1 - dtype.bias - dtype.precision);             // up to here it rounds to 0
@@ -229,7 +229,7 @@ inline std::string SharedRefusal(const Hyperparameters& h, const Dtype& dtype) {
 
 }  // namespace internal
 
-// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+// The error message of the first broken rule: the argument, the rule, the value received. Empty if all rules hold.
 inline std::string Refusal(const DecayParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);

@@ -23,14 +23,14 @@ struct InverseSqrtParameters : Hyperparameters {
   }
 };
 
-// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+// The error message of the first broken rule: the argument, the rule, the value received. Empty if all rules hold.
 inline std::string Refusal(const InverseSqrtParameters& h, const Dtype& dtype) {
   std::string refusal = internal::SharedRefusal(h, dtype);
   if (refusal.empty()) {
     refusal = internal::Refusal({{"hold_steps", h.hold_steps, 0}, {"timescale", h.timescale.value_or(1), 1}});
   }
   if (refusal.empty() && !h.timescale && h.warmup_steps == 0) {
-    return "timescale must be given where there is no warmup: it is warmup_steps by default, and must be at least 1. "
+    return "timescale must be given if there is no warmup: it is warmup_steps by default, and must be at least 1. "
            "Received: timescale=None, warmup_steps=0";
   }
   return refusal;

@@ -11,7 +11,7 @@ namespace lrops {
 //
 // With p the peak, W = warmup_steps, H = hold_steps and s = step - start_step, clamped to >= 0, every curve begins with
 //
-//     rate = p * (warmup_start + (1 - warmup_start) * s / W)                  where s < W
+//     rate = p * (warmup_start + (1 - warmup_start) * s / W)                  for s < W
 //
 // WarmupDecay goes on, from W + H to the end T, where it stays at the floor p * alpha, with
 //
@@ -30,11 +30,11 @@ namespace lrops {
 //
 //     L_i = first_decay_steps * t_mul^i steps, rounded to the nearest integer, ties to even,
 //
-// where the double t_mul is taken at its exact value and the power is exact: rounded once. Its first step is the
-// integer W + L_0 + ... + L_(i-1). Where every first_decay_steps * t_mul^i is an integer, as for every integer t_mul,
-// these are the restarts that Keras defines. Elsewhere a restart of Keras falls between two steps, and each cycle here
-// is less than a step longer or shorter than there; no error builds up, since each length is rounded from its own
-// power.
+// where t_mul is the exact value of the double, and the power is exact: each length is rounded once. The first step of
+// cycle i is the integer W + L_0 + ... + L_(i-1). If every first_decay_steps * t_mul^i is an integer, such as for an
+// integer t_mul, these are the restarts that Keras defines. Otherwise a restart of Keras falls between two steps, and
+// each cycle here is less than one step longer or shorter. No error builds up, since each length is rounded from its
+// own power.
 
 constexpr u64 kCosine = 0, kLinear = 1, kMinusSqrt = 2;
 
@@ -63,11 +63,11 @@ struct InverseSqrtCurve : Frame {
 };
 
 struct RestartsCurve : Frame {
-  u64 total_steps;         // the end of the last cycle
-  u64 repeats;             // how often the last cycle comes, where there is but one in the table; else 1
-  u64 count;               // cycles in the table
-  u64 first[kTable + 1];   // of each cycle its first step, of the last one its end too
-  u64 reciprocal[kTable];  // of the Divisor of each length
+  u64 total_steps;                                      // the end of the last cycle
+  u64 repeats;                                          // if the table has one cycle, how often it comes; otherwise 1
+  u64 count;                                            // cycles in the table
+  u64 first[kTable + 1];                                // the first step of each cycle, then the end of the last
+  u64 reciprocal[kTable];                               // of each length, as in Divisor
   u64 peak_significand[kTable], peak_exponent[kTable];  // p * (alpha + (1 - alpha) * m_mul^i)
   u64 drop_significand[kTable], drop_exponent[kTable];  // p * (1 - alpha) * m_mul^i
   Real<u64> floor;                                      // p * alpha
@@ -132,8 +132,9 @@ LROPS_HOST_DEVICE inline Real<U> SineSquared(Real<U> x) {
   return Product(sine, sine);
 }
 
-// sqrt(v) of the part v that is done, up to v = 1/4; then 1 - sqrt(v) as u / (1 + sqrt(v)), u = 1 - v, since the
-// difference would cancel: at step T - 1 of a million, 2^-43 of it would be lost.
+// With v the part of the decay that is done: sqrt(v) up to v = 1/4, and then 1 - sqrt(v). The latter is computed as
+// u / (1 + sqrt(v)), u = 1 - v, because the difference would cancel: at step T - 1 of a million, its relative error
+// would be 2^-43.
 template <class U, class Condition>
 LROPS_HOST_DEVICE inline Real<U> MinusSqrt(const DecayCurve& curve, Real<U> u, U done, Condition in_second) {
   const auto constant = [&](u64 value) { return Constant(done, value); };
@@ -141,14 +142,14 @@ LROPS_HOST_DEVICE inline Real<U> MinusSqrt(const DecayCurve& curve, Real<U> u, U
                                   Constant(done, curve.inverse_root));
   const U fixed = ShiftRight(root.significand, root.exponent);  // root * 2^64
   const U one_more = ShiftRight(fixed, constant(1)) + constant(u64{1} << 63);
-  // Where the root is exact, which its sticky bit tells, so is the difference.
+  // If the root is exact (its sticky bit is 0), the difference is exact too.
   const auto exact = (root.significand & constant(1)) < constant(1);
   const Real<U> left =
       Select(exact, Normalized(constant(0) - fixed, constant(0)), Product(u, HalfReciprocal(one_more)));
   return Select(in_second, left, root);
 }
 
-// The second piece begins where less than this part of the decay, times what is done, is left.
+// The second piece begins when fewer steps than this are left.
 template <class U>
 LROPS_HOST_DEVICE inline U SecondPiece(const DecayCurve& curve, U done) {
   return curve.decay == kMinusSqrt ? done * Constant(done, 3) : done;

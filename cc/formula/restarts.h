@@ -1,5 +1,5 @@
 // The hyper-parameters of WarmupCosineRestarts: their rules, and the table of cycles in which the formula looks up a
-// step. Powers are exact integers here, and so identical on every machine.
+// step. Powers are computed in exact integers, so the table is identical on every machine.
 #ifndef LROPS_FORMULA_RESTARTS_H_
 #define LROPS_FORMULA_RESTARTS_H_
 
@@ -35,7 +35,7 @@ struct RestartsParameters : Hyperparameters {
 
 namespace internal {
 
-// A product of an integer and of doubles, exact: digits * 2^exponent.
+// The exact product of an integer and of doubles: digits * 2^exponent.
 class ExactProduct {
  public:
   explicit ExactProduct(std::int64_t n) : digits_{static_cast<u64>(n)} {}
@@ -55,7 +55,7 @@ class ExactProduct {
     exponent_ += exponent;
   }
 
-  // The nearest integer, ties to even; more than kMaxSteps where it is that.
+  // The nearest integer, ties to even; kMaxSteps + 1 if it is 2^63 or more.
   std::int64_t Nearest() const {
     const std::int64_t point = -exponent_;  // the bit that is worth 1
     if (Length() - point > 63) return kMaxSteps + 1;
@@ -96,18 +96,18 @@ class ExactProduct {
   std::int64_t exponent_ = 0;
 };
 
-// Whether every cycle is like the first: then the table holds one, and there may be any number.
+// Whether all cycles are alike. Then the table holds one cycle, which may repeat any number of times.
 inline bool AllAlike(const RestartsParameters& h) { return h.t_mul == 1 && h.m_mul == 1; }
 
-// How many of such cycles end by step 2^62.
+// How many cycles end by step 2^62 if all are alike.
 inline std::int64_t FittingAlike(const RestartsParameters& h) {
   return (kMaxSteps - h.warmup_steps) / h.first_decay_steps;
 }
 
 }  // namespace internal
 
-// The first step of each cycle and the end of the last: as many cycles as were asked for and end by step 2^62, and no
-// more than one more than a table holds.
+// The first step of each cycle, and the end of the last. Cycles that were not asked for, or that end after step 2^62,
+// are left out. There are at most kTable + 1, so that the caller sees if a table is too small.
 inline std::vector<u64> CycleStarts(const RestartsParameters& h) {
   std::vector<u64> starts{static_cast<u64>(h.warmup_steps)};
   const std::int64_t count = std::min<std::int64_t>(h.cycles.value_or(kTable + 1), kTable + 1);
@@ -120,7 +120,7 @@ inline std::vector<u64> CycleStarts(const RestartsParameters& h) {
   return starts;
 }
 
-// Why the hyper-parameters are refused: the argument, the rule, the value received. Empty where they are good.
+// The error message of the first broken rule: the argument, the rule, the value received. Empty if all rules hold.
 inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
   using internal::Text;
   std::string refusal = internal::SharedRefusal(h, dtype);
@@ -153,9 +153,8 @@ inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
            (fitting == 1 ? "does." : "do.") + received + ", warmup_steps=" + Text(h.warmup_steps);
   }
   if (!alike && fitting > most) {
-    return "cycles must be given where more than " + Text(most) +
-           " of them end within 2^62 steps: a number from 1 to " + Text(most) +
-           ", after which the rate stays at the floor." + received;
+    return "cycles must be given if more than " + Text(most) + " of them end within 2^62 steps: a number from 1 to " +
+           Text(most) + ", after which the rate stays at the floor." + received;
   }
   return "";
 }

@@ -1,4 +1,4 @@
-// Reads an op's attributes into the constants of the formula, or fails with InvalidArgument and the sentence why.
+// Turns an op's attributes into the constants of the formula, or fails with InvalidArgument and the reason.
 #ifndef LROPS_KERNELS_ATTRIBUTES_H_
 #define LROPS_KERNELS_ATTRIBUTES_H_
 
@@ -28,7 +28,7 @@ inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, con
   std::string text;
   TF_RETURN_IF_ERROR(context->GetAttr(name, &text));
   if (absl::SimpleAtod(text, value)) return absl::OkStatus();
-  // Escaped: TensorFlow for Python raises UnicodeDecodeError, and no error of its own, for a message that is not UTF-8.
+  // Escaped, because for a message that is not UTF-8 Python would show a UnicodeDecodeError instead of this one.
   return absl::InvalidArgumentError(
       absl::StrCat(name, " must be a decimal number. Received: ", name, "='", absl::CHexEscape(text), "'"));
 }
@@ -76,7 +76,7 @@ absl::Status Read(tensorflow::OpKernelConstruction* context, Schedule<H>* schedu
 
 template <class H>
 absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule<H>* schedule) {
-  // The executor's threads take subnormal numbers for 0; an alpha of 1e-310 must mean the same here as in Python.
+  // TensorFlow's threads flush subnormal numbers to 0; an alpha of 1e-310 must mean the same here as in Python.
   const tensorflow::port::ScopedDontFlushDenormal exact;
   const absl::Status status = internal::Read(context, schedule);
   if (status.ok()) return status;

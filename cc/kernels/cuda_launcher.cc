@@ -1,7 +1,7 @@
-// The launcher over CUDA's driver API. See cuda_launcher.h.
+// Launches the CUDA kernels through the driver API. See cuda_launcher.h.
 //
-// Why not the runtime API? Its static library would add 0.7 MB and tie lrops to one CUDA major; the driver's functions
-// are the same in all of them, and one PTX text fits every card.
+// Why not the runtime API? Its static library would add 0.7 MB and tie lrops to one CUDA major version. The driver's
+// functions are the same in all versions, and one PTX text fits every card.
 #include "kernels/cuda_launcher.h"
 
 #include <dlfcn.h>
@@ -14,8 +14,8 @@
 #include "kernels/learning_rate_ptx.h"
 
 #ifdef __x86_64__
-// The versions these have had from the beginning, so that a library linked on a new system loads on an old one: glibc
-// 2.34 gave them a new version when it moved them from libdl to libc.
+// glibc 2.34 gave these functions a new symbol version when it moved them from libdl to libc. With the old version, a
+// library linked on a new system loads on an old one too.
 __asm__(".symver dlopen,dlopen@GLIBC_2.2.5");
 __asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
 __asm__(".symver dlerror,dlerror@GLIBC_2.2.5");
@@ -40,7 +40,7 @@ constexpr int kJitErrorLogBufferSizeBytes = 6;
 
 constexpr char kOtherCure[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
 
-// What to do about an error of CUDA, by its number; the first row that fits.
+// What to do about a CUDA error, by its number. The first matching row counts.
 constexpr struct {
   Result first, last;
   const char* cure;
@@ -91,12 +91,12 @@ class Driver {
     };
     find(GetErrorName, "cuGetErrorName");
     find(GetErrorString, "cuGetErrorString");
-    find(LibraryLoadData, "cuLibraryLoadData");  // since the least driver, as the next
+    find(LibraryLoadData, "cuLibraryLoadData");  // like the next one, new in the oldest supported driver
     find(LibraryGetKernel, "cuLibraryGetKernel");
     find(LaunchKernel, "cuLaunchKernel");
   }
 
-  // Why the driver cannot be used; empty where it can.
+  // Why the driver cannot be used; empty if it can.
   const std::string& error() const { return error_; }
 
   // The functions of cuda.h, without their "cu".
@@ -113,11 +113,11 @@ class Driver {
   std::string error_;
 };
 
-// The kernels, which belong to no context: the driver loads them into a stream's context at the first launch there (or
-// into every context when they are loaded, with CUDA_MODULE_LOADING=EAGER), and compiles the PTX for the card then.
+// The kernels. They belong to no context: at the first launch on a stream, the driver loads them into the stream's
+// context and compiles the PTX for the card. With CUDA_MODULE_LOADING=EAGER it loads them into every context at once.
 class Kernels {
  public:
-  // Finds a kernel. Returns what failed, or an empty string. A failure is not kept: the next call tries again.
+  // Finds a kernel. Returns what failed, or an empty string. After a failure, the next call tries again.
   std::string Find(const Driver& driver, Kernel kernel, void** found) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (library_ == nullptr) {
@@ -152,7 +152,7 @@ class Kernels {
     const char* text = nullptr;
     driver.GetErrorName(result, &name);
     driver.GetErrorString(result, &text);
-    // Another thread's launch may be compiling, and writing here: take no more than the buffer.
+    // Another thread's launch may write to the buffer meanwhile: never read beyond its end.
     const std::string log(log_, std::find(log_, log_ + sizeof log_, '\0'));
     std::string said = std::string(call) + " returned " + (name ? name : std::to_string(result)) +
                        (text ? std::string(" (") + text + ")" : "") + (log.empty() ? "" : "; the log says: " + log) +
@@ -164,13 +164,13 @@ class Kernels {
   std::mutex mutex_;
   void* library_ = nullptr;
   std::array<void*, kKernels> kernels_{};
-  // What the driver's compiler says. Kept as long as the library, since the driver may compile at a launch.
+  // The driver's compiler writes its log here. It may compile at a launch, so the buffer lives as long as the library.
   char log_[4096] = "";
   int jit_options_[2] = {kJitErrorLogBuffer, kJitErrorLogBufferSizeBytes};
   void* jit_values_[2] = {};
 };
 
-// Launches a kernel; returns what failed and the cure, or an empty string. `curve` is the kernel's.
+// Launches a kernel on its type of `curve`. Returns what failed and the cure, or an empty string.
 std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
                    std::int64_t count, void* out, void* stream) {
   // With a null stream the driver would launch in whatever context is current here.

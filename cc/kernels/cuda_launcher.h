@@ -1,4 +1,4 @@
-// Launches the CUDA kernels through NVIDIA's driver, which is opened at the first launch and not before.
+// Launches the CUDA kernels through NVIDIA's driver, which the first launch opens.
 // No CUDA header is needed: a stream is a CUstream, as void*, and the pointers belong to the stream's device.
 #ifndef LROPS_KERNELS_CUDA_LAUNCHER_H_
 #define LROPS_KERNELS_CUDA_LAUNCHER_H_
@@ -12,9 +12,9 @@
 
 namespace lrops {
 
-// Schedule::LearningRates on a GPU: puts one launch on `stream` and returns without waiting for it; none where count is
-// 0. Returns an empty string, or what failed, in CUDA's words, and what to do about it. May be called from any thread,
-// with any context current or none: the stream tells the context. A null stream is an error.
+// Schedule::LearningRates on a GPU: puts one launch on `stream` (none if count is 0) and returns without waiting for
+// it. Returns an empty string, or what failed, in CUDA's words, and what to do about it. Any thread may call it,
+// whatever its current context: the stream determines the context. A null stream is an error.
 std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
                                 void* out, void* stream);
 std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>& schedule, const std::int64_t* step,

@@ -1,10 +1,9 @@
-// The ops on a GPU, device side: the formula over every element of `step`, which stays in device memory.
-// It includes no TensorFlow, C++ library or CUDA header: NVRTC compiles it to learning_rate.ptx, which is committed
-// beside it (`make ptx`).
+// The CUDA kernels: the formula over every element of `step`, which stays in device memory. `make ptx` compiles them
+// with NVRTC, without any header of TensorFlow, C++ or CUDA, to learning_rate.ptx, which is committed.
 #include "formula/learning_rate.h"
 
-// `bytes`, the width of the output, is the same in every thread: one kernel to compile at a driver's first launch costs
-// more than a choice between three stores.
+// `bytes` is the width of the output. Compiling a kernel for each width at the first launch would cost more than this
+// choice, which is the same in every thread.
 template <class Curve>
 __device__ inline void LearningRates(const Curve& curve, const lrops::Format& format, const int bytes,
                                      const long long* step, const long long count, void* out) {

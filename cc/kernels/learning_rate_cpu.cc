@@ -8,7 +8,7 @@
 namespace lrops {
 namespace {
 
-constexpr std::int64_t kCycles = 100;         // of the processor, for one element
+constexpr std::int64_t kCycles = 100;         // processor cycles for one element
 constexpr std::int64_t kWorthAThread = 1000;  // elements; fewer take less time than waking a thread
 
 template <class H>
@@ -33,7 +33,7 @@ class LearningRateCpu : public tensorflow::OpKernel {
     tensorflow::Shard(threads.num_threads, threads.workers, step.NumElements(), kCycles, evaluate);
   }
 
-  // A scalar takes less time than handing the op to another thread would: the executor runs it on its own thread.
+  // Handing the op to another thread would take longer than evaluating a scalar.
   bool IsExpensive() override { return false; }
 
  private:

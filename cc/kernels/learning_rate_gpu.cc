@@ -1,5 +1,5 @@
-// The ops on an NVIDIA GPU: one launch on TensorFlow's stream for an evaluation of any shape, no copy and no wait.
-// No CUDA header is included, so it builds against every TensorFlow and loads where there is no CUDA.
+// The ops on an NVIDIA GPU: an evaluation of any shape is one launch on TensorFlow's stream, without a copy or a wait.
+// No CUDA header is included, so it builds against every TensorFlow and loads on machines without CUDA.
 #include <cstdint>
 #include <string>
 
@@ -44,7 +44,7 @@ void Register(const char* op) {
       });
 }
 
-// TensorFlow for ROCm calls an AMD GPU "GPU" too. Without a kernel for it the op runs on the CPU there.
+// TensorFlow for ROCm calls an AMD GPU "GPU" too. No kernel is registered there, so the op runs on the CPU.
 const bool registered = [] {
   if (tensorflow::IsBuiltWithROCm()) return false;
   Register<DecayParameters>(kDecayOp);

@@ -1,5 +1,5 @@
 // The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
-// XLA's headers take half a minute to compile, so this is a library of its own.
+// A separate library, because XLA's headers take half a minute to compile.
 #include <cstdint>
 #include <vector>
 
@@ -36,7 +36,7 @@ XlaU64 ShiftLeft(XlaU64 x, XlaU64 by) { return {xla::ShiftLeft(x.op, by.op)}; }
 XlaU64 ShiftRight(XlaU64 x, XlaU64 by) { return {xla::ShiftRightLogical(x.op, by.op)}; }
 XlaU64 LeadingZeros(XlaU64 x) { return {xla::Clz(x.op)}; }
 
-// XLA has no 128-bit product: four products of 32-bit halves, as on paper.
+// XLA has no 128-bit product. This one is the sum of four products of 32-bit halves.
 XlaU64 MultiplyHigh(XlaU64 a, XlaU64 b) {
   const XlaU64 half = Constant(a, 32);
   const XlaU64 mask = Constant(a, 0xffffffff);
@@ -47,7 +47,7 @@ XlaU64 MultiplyHigh(XlaU64 a, XlaU64 b) {
   return a1 * b1 + ShiftRight(middle, half) + ShiftRight(other, half);
 }
 
-// A constant table, of `count` numbers from `values` on.
+// The `count` numbers at `values`, as a constant of the graph.
 xla::XlaOp Table(XlaU64 like, const u64* values, u64 count) {
   const std::vector<std::uint64_t> table(values, values + count);
   return xla::ConstantR1<std::uint64_t>(like.op.builder(), table);
@@ -64,10 +64,11 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
 }
 
-// The scalar itself, as the lesser of two: what XLA fuses into no consumer. On a CPU it would copy the evaluation into
-// every fusion that uses the rate, one or more for each variable of an optimizer: 10 times the instructions for AdamW,
-// and 1.5 times the time to compile. An OptimizationBarrier is taken away before XLA fuses. On a GPU, XLA weighs
-// what a copy costs, and the sort would be one launch more, or two.
+// Returns its argument, as the smaller of two sorted numbers, because XLA never fuses a sort into its consumers.
+// Without the sort, XLA on a CPU copies the evaluation into every fusion that uses the rate, one or more for each
+// variable of an optimizer: AdamW would execute 10 times the instructions and take 1.5 times as long to compile. An
+// OptimizationBarrier does not help: XLA removes it before it fuses. On a GPU, XLA weighs what a copy costs, and the
+// sort would add one or two launches.
 xla::XlaOp EvaluatedOnce(xla::XlaOp bits) {
   const auto vector = [](xla::XlaOp scalar) { return xla::Reshape(scalar, {1}); };
   const xla::XlaOp most = xla::ScalarLike(bits, ~std::uint64_t{0});
@@ -106,8 +107,8 @@ REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<DecayParameters>);
 REGISTER_XLA_OP(Name(kInverseSqrtOp), LearningRateXla<InverseSqrtParameters>);
 REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<RestartsParameters>);
 
-// TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. Where this library is
-// loaded later than that, as in `x = tf.constant(1); import lrops`, the kernels have to be added by hand.
+// TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. If this library is loaded
+// later, such as in `x = tf.constant(1); import lrops`, we have to add the kernels ourselves.
 template <class H>
 bool RegisterLate(const char* op) {
   const tensorflow::KernelList existing = tensorflow::GetRegisteredKernelsForOp("AddV2");

@@ -1,7 +1,7 @@
-// The interface of each op: its input, its attributes, its output, its documentation. The kernels register against it.
+// The interface of each op: its input, attributes, output and documentation.
 //
-// An op's name, attributes and defaults are a promise: saved models hold them, except a value that is the default. An
-// op may gain attributes with defaults.
+// An op's name, attributes and defaults are a promise: a saved model holds them, and leaves out a value that is the
+// default. An op may gain attributes with defaults.
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 
@@ -21,8 +21,8 @@ REGISTER_OP("Lrops>WarmupDecay")
     .Doc(R"doc(
 The learning rate at `step`: linear warmup, a hold at the peak, a decay to a floor.
 
-lrops.WarmupDecay documents the attributes. TensorFlow has no attribute of type double, so real numbers are decimal
-strings that read back exactly.
+lrops.WarmupDecay documents the attributes. Real numbers are decimal strings that read back exactly, because TensorFlow
+has no attribute of type double.
 
 step: Optimizer steps, of any shape.
 learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
@@ -42,8 +42,8 @@ REGISTER_OP("Lrops>WarmupInverseSqrt")
     .Doc(R"doc(
 The learning rate at `step`: linear warmup, a hold at the peak, then one over the square root of the step.
 
-lrops.WarmupInverseSqrt documents the attributes; `timescale` is 0 for `warmup_steps`. Real numbers are decimal strings,
-as in Lrops>WarmupDecay.
+lrops.WarmupInverseSqrt documents the attributes; a `timescale` of 0 means `warmup_steps`. Real numbers are decimal
+strings, as in Lrops>WarmupDecay.
 
 step: Optimizer steps, of any shape.
 learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
@@ -66,8 +66,8 @@ REGISTER_OP("Lrops>WarmupCosineRestarts")
     .Doc(R"doc(
 The learning rate at `step`: linear warmup, then cycles of cosine decay, each starting again at a peak.
 
-lrops.WarmupCosineRestarts documents the attributes; `cycles` is 0 for as many as end within 2^62 steps. Real numbers are
-decimal strings, as in Lrops>WarmupDecay.
+lrops.WarmupCosineRestarts documents the attributes; `cycles` of 0 means as many as end within 2^62 steps. Real numbers
+are decimal strings, as in Lrops>WarmupDecay.
 
 step: Optimizer steps, of any shape.
 learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.

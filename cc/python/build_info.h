@@ -1,4 +1,4 @@
-// What lrops.build_info says. Defined apart from native.cc, which takes seconds to compile: each commit changes it.
+// The values of lrops.build_info. Each commit changes them, so they are kept out of native.cc, which compiles slowly.
 #ifndef LROPS_PYTHON_BUILD_INFO_H_
 #define LROPS_PYTHON_BUILD_INFO_H_
 

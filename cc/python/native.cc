@@ -1,5 +1,5 @@
 // The Python module lrops._native: the formula over NumPy arrays, the rules for hyper-parameters, and build facts.
-// It works where TensorFlow cannot load.
+// It works without TensorFlow.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -49,7 +49,7 @@ T Cast(const char* name, const py::kwargs& arguments) {
   }
 }
 
-// The rates of a curve; H is one of the ...Parameters, and `arguments` has its members by name, and the dtype.
+// The rates of a curve. H is one of the ...Parameters; `arguments` holds the members of H by name, and the dtype.
 template <class H>
 py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const py::kwargs& arguments) {
   H hyperparameters;
@@ -82,7 +82,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
   m.doc() = "The lrops formula over NumPy arrays, the rules for its hyper-parameters, and build facts.";
   m.def("warmup_decay", &LearningRates<lrops::DecayParameters>, py::arg("step").noconvert(),
         "The learning rate at `step`, an int64 array of any shape, as an array of `dtype` of that shape.\n"
-        "Takes every argument of lrops.WarmupDecay but the name, as a keyword. Releases the GIL.\n"
+        "Takes every argument of lrops.WarmupDecay except `name`, as a keyword. Releases the GIL.\n"
         "Raises ValueError for a broken rule and TypeError for a wrong type or name.");
   m.def("warmup_inverse_sqrt", &LearningRates<lrops::InverseSqrtParameters>, py::arg("step").noconvert(),
         "As warmup_decay, with the arguments of lrops.WarmupInverseSqrt.");
@@ -98,7 +98,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       },
       py::kw_only(), py::arg("warmup_steps"), py::arg("first_decay_steps"), py::arg("t_mul"), py::arg("at_most"),
       "The first step of each cycle of lrops.WarmupCosineRestarts, counted from its start_step, and the end of the\n"
-      "last: of no more than `at_most` cycles, nor more than 65. Raises ValueError where an argument breaks a rule.");
+      "last. Gives at most `at_most` cycles, and at most 65. Raises ValueError if an argument breaks a rule.");
   py::dict build_info;
   for (const auto& [fact, value] : lrops::kBuildInfo) build_info[fact] = value;
   m.attr("build_info") = build_info;

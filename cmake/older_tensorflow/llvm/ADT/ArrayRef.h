@@ -1,4 +1,4 @@
-// Two names of LLVM, whose headers TensorFlow 2.19 includes and does not ship. No layout depends on them.
+// Two classes of LLVM: TensorFlow 2.19 includes their headers but does not ship them. No memory layout depends on them.
 #pragma once
 namespace llvm {
 template <class T>
