@@ -34,11 +34,11 @@ TOLERANCE_ULP = {
 
 
 class Case:
-    """The arguments of one schedule, as the fields of a dataclass, and who takes them: the class and the functions."""
+    """The arguments of one schedule, as the fields of a dataclass, and the class and functions that take them."""
 
     @staticmethod
     def native(steps, **arguments):
-        """The rates as the compiled module gives them, without TensorFlow."""
+        """The rates from the compiled module, without TensorFlow."""
         return curves.rates(arguments, steps)
 
     def arguments(self, **changes):
@@ -86,7 +86,7 @@ class Decay(Curve):
     decay: str = "cosine"
 
     def landmarks(self):
-        """As of a Curve, with where minus_sqrt goes over to its second piece."""
+        """Like those of a Curve, and the step at which minus_sqrt changes to its second piece."""
         (start, warmup, held, *rest), ends = super().landmarks()
         return [start, warmup, held, held + (self.total_steps - held) // 4, *rest], ends
 
@@ -106,7 +106,7 @@ class InverseSqrt(Case):
     start_step: int = 0
 
     def landmarks(self):
-        """As of a Curve; where the root is exact; and a hundred timescales after the peak."""
+        """Like those of a Curve, the steps whose root is exact, and a hundred timescales after the peak."""
         held, scale = self.warmup_steps + self.hold_steps, self.timescale or self.warmup_steps
         exact = [held + (part**2 - 1) * scale for part in (2, 4, 8)]
         return [0, self.warmup_steps, held, *exact], [max(self.warmup_steps, 1), held + 100 * scale, 2**63]
@@ -149,7 +149,7 @@ class Restarts(Case):
         return starts
 
     def landmarks(self):
-        """As of a Curve, with every cycle's first step and middle; of very many cycles, the first and the last 30."""
+        """Like those of a Curve, and the start and middle of each cycle; of many cycles, of the first and last 30."""
         starts = self.starts()
         starts = list(starts) if len(starts) <= 70 else [*starts[:30], *starts[-30:]]
         middles = [(first + end) // 2 for first, end in itertools.pairwise(starts)]
@@ -281,7 +281,7 @@ CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restart
 
 
 def held_by(dtype, curves=CURVES):
-    """Those of the curves whose peak `dtype` can hold, by name. The others are refused: see test_arguments.py."""
+    """The curves whose peak `dtype` can hold, by name. lrops refuses the others: see test_arguments.py."""
     smallest = 2.0 ** PRECISION[dtype][1]
     largest = LARGEST.get(dtype, np.inf)
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
@@ -297,7 +297,7 @@ ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TESTS_WITHOUT": "jax matplotlib skl
 
 
 def run_process(*command, folder=None, **environment):
-    """Runs a command in `folder`, with these variables added to the environment: what it said and its exit code."""
+    """Runs a command in `folder`, with these variables added to the environment. Gives its output and exit code."""
     try:
         return subprocess.run(
             [*map(str, command)],
@@ -313,7 +313,7 @@ def run_process(*command, folder=None, **environment):
 
 
 def run_python(*arguments, folder, prefix=(), **environment):
-    """`run_process` of a Python; `prefix` is a command that starts what comes after it."""
+    """`run_process` for Python; `prefix` is a command that starts the rest of the line."""
     return run_process(*prefix, sys.executable, *arguments, folder=folder, **environment)
 
 
@@ -368,13 +368,13 @@ def mode(request):
     return (MODES | GPU_MODES)[request.param]
 
 
-# Folders and files that start processes or compile. `make test-fast` leaves them out, and what is marked slow.
+# Folders and files that start processes or compile. `make test-fast` skips them and every test marked slow.
 SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
 SLOW |= {"test_linear_warmup", "test_loader", "test_packaging", "test_sanitizers", "test_types"}
 
 
 def pytest_collection_modifyitems(items):
-    """Marks what is slow, and skips what needs a GPU if TensorFlow sees none."""
+    """Marks slow tests, and skips those that need a GPU if TensorFlow sees none."""
     for item in items:
         if SLOW & {item.path.parent.name, item.path.stem} or "run_python" in item.function.__code__.co_names:
             item.add_marker(pytest.mark.slow)

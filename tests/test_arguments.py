@@ -1,4 +1,4 @@
-"""Bad input is refused where it enters, by the argument, the rule and the value: in Python and in a graph."""
+"""Bad input raises at once, in Python and in a graph. The error names the argument, the rule and the value."""
 
 import copy
 import json

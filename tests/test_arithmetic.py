@@ -75,7 +75,7 @@ def integers(draw, count, below=2**62):
     return few + [draw.randrange(1, max(2, int(2 ** draw.uniform(1, math.log2(below))))) for _ in range(count)]
 
 
-# Of each step the least and the greatest error, as the document says.
+# The least and the greatest error of each step, from docs/exactness.md.
 ROWS = re.findall(r"^\| (`\w+\(.*?) \| (.+?) \| .+ \|$", (ROOT / "docs/exactness.md").read_text("utf-8"), re.MULTILINE)
 BOUNDS = {
     step: (-float(said[2:]), float(said[2:])) if said[0] == "±" else tuple(map(float, said.split(" to ")))
@@ -84,7 +84,7 @@ BOUNDS = {
 
 
 def within(errors, step):
-    """Whether no error is beyond the bound, and the bound is no more than three times what is seen."""
+    """Whether every error is within the bound, and the bound is at most three times the largest error seen."""
     least, most = BOUNDS[step]
     assert least <= min(errors) and max(errors) <= most, (min(errors), max(errors))
     assert max(abs(min(errors)), abs(max(errors))) > max(-least, most) / 3, (min(errors), max(errors))

@@ -1,4 +1,4 @@
-"""`LearningRateLogger`: what it logs against what the weights were moved by, in every way that `fit` can run.
+"""`LearningRateLogger` logs the rate that moved the weights, in every way that `fit` can run.
 
 The rate used is measured, not computed: SGD on a loss whose gradient is -1 moves a weight by the rate itself.
 """
@@ -591,7 +591,7 @@ def test_an_interrupted_run_goes_on_with_the_same_logger(where, executed_at_once
 @pytest.mark.parametrize("steps_per_epoch", [None, 5, 10])
 @pytest.mark.parametrize("executed_at_once", [1, 4])
 def test_data_of_unknown_length(executed_at_once, steps_per_epoch, tmp_path, recwarn):
-    """Keras counts a step more where such data end, in which no weight moves."""
+    """When such data end, Keras counts one more step, in which no weight moves."""
     data = tf.data.Dataset.from_tensor_slices((ROWS, ROWS)).batch(1).filter(lambda x, y: True)
     model, moves = model_of(schedule(), executed_at_once), Moves()
     logger = LearningRateLogger(csv=tmp_path / "rates.csv")
@@ -762,7 +762,7 @@ assert np.loadtxt(sys.argv[1], delimiter=",", skiprows=1)[:, 0].tolist() == list
 """
 
 
-# It goes on in the middle of an epoch, where Keras 3 begins the epoch anew.
+# It resumes in the middle of an epoch, whereas Keras 3 starts the epoch again.
 TF_KERAS_RESUMES = """
 import sys
 import numpy as np
@@ -811,7 +811,7 @@ def test_tf_keras(code, tmp_path):
 
 
 def test_a_peak_in_another_variable_is_another_schedule():
-    """Both hold the same number now, but what is assigned to the new one has no effect."""
+    """Both hold the same number now, but assigning to the new one has no effect."""
     model = model_of(schedule())
     fit(model, LearningRateLogger(), epochs=1)
     for peak in (

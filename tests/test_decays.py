@@ -1,4 +1,4 @@
-"""What only `WarmupDecay` and `WarmupInverseSqrt` have: the choice of a decay, and neither end nor floor."""
+"""What only `WarmupDecay` has (a choice of decays) and only `WarmupInverseSqrt` (neither end nor floor)."""
 
 import inspect
 import json

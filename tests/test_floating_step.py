@@ -1,4 +1,4 @@
-"""A step in float32 or float64, as tf_keras' legacy optimizers and all that derive from them hand it to a schedule."""
+"""A step in float32 or float64, which tf_keras' legacy optimizers and their subclasses pass to a schedule."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from lrops import reference
 LEGACY = tf_keras.optimizers.legacy
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 EXPECTED = reference.warmup_decay(np.arange(60), **CURVE.arguments())
-# Every step past 2^24 has a rate of its own here.
+# No two steps past 2^24 have the same rate here.
 LONG = {
     "decay": Curve(initial_learning_rate=1.0, warmup_steps=8, total_steps=2**25),
     "restarts": Restarts(initial_learning_rate=1.0, warmup_steps=8, first_decay_steps=2**25),
@@ -166,7 +166,7 @@ def test_a_cast_in_an_xla_context_is_not_used_outside():
 
 
 def test_a_variable_that_was_cast_into_is_read_at_its_own_time():
-    """Its value may be another than what was cast last: nothing is looked through."""
+    """Its value may differ from the last number that was cast, so the cast is not undone."""
     counter, schedule = tf.Variable(0.0), schedule_of(CURVE)
 
     @tf.function

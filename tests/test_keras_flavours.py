@@ -129,7 +129,7 @@ print("trained")
 
 
 def test_a_schedule_that_comes_to_a_worker(tmp_path):
-    """As loky, Spark and Ray send it: to a process that imports nothing but what it unpickles, and then its Keras."""
+    """Like loky, Spark and Ray: the process imports only what it unpickles, and then its Keras."""
     (tmp_path / "schedule").write_bytes(pickle.dumps(lrops.WarmupCosineDecay(0.01, 8, 40)))
     script = (
         "import pickle\n"
@@ -145,7 +145,7 @@ def test_a_schedule_that_comes_to_a_worker(tmp_path):
     assert result.stdout == "True\n", result.stderr
 
 
-# That the import is not noticed, as where another tool has put its own list in the place of sys.meta_path.
+# Hides the import, like a tool that has replaced sys.meta_path with its own list.
 UNNOTICED = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'lrops' not in type(finder).__module__]"
 
 
@@ -188,7 +188,7 @@ def test_an_optimizer_that_does_not_know_the_schedule_names_the_cure(tmp_path):
 
 
 def test_the_import_of_a_keras_is_what_it_was(tmp_path):
-    """Its loader, its source and a second import of it; a Keras that is none; one that is not installed."""
+    """Its loader, its source and a second import; a module named keras that is not Keras; a missing Keras."""
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "__init__.py").write_text("answer = 42\n")
     script = (

@@ -1,4 +1,4 @@
-"""`LinearWarmup`: its values over every schedule, its errors, what is saved of it, and who works with it."""
+"""`LinearWarmup`: its values over every schedule, its errors, how it is saved, and what works with it."""
 
 import copy
 import json
@@ -84,7 +84,7 @@ STEPS = range(-2, 50)
 
 
 def factor(step, warmup_steps=7, warmup_start=0.25, start_step=5):
-    """The warmup as the reference has it, in float64."""
+    """The warmup by the reference, in float64."""
     shape = {"warmup_start": warmup_start, "start_step": start_step, "alpha": 1.0, "dtype": "float64"}
     return reference.warmup_decay(step, 1.0, warmup_steps, warmup_steps + 1, **shape)
 

@@ -1,4 +1,4 @@
-"""The Python module under the package: what it takes, what it gives, and that it releases the interpreter lock."""
+"""The compiled Python module: its arguments, its results, and that it releases the interpreter lock."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The build files agree, CMake refuses with a cure, the sdist builds what is installed, and how it is linked."""
+"""The build files agree, CMake's errors name a cure, the sdist builds what is installed, and how it is linked."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""What holds for every curve and every step, and for every node that a file can hold: searched by hypothesis."""
+"""Hypothesis searches for a curve, a step or a node in a file that breaks a rule."""
 
 import dataclasses
 import math
@@ -161,7 +161,7 @@ def test_start_step_shifts_the_curve(curve, by, data):
     np.testing.assert_array_equal(rates(moved, [step + by for step in steps]), rates(curve, steps))
 
 
-# ---- The rules a second time, in exact integers, as the documents of the schedules give them.
+# ---- The rules again, in exact integers, from the docstrings of the schedules.
 
 
 def holds(dtype, peak):
@@ -253,7 +253,7 @@ def test_the_rules_take_what_is_good_and_nothing_else(curve, dtype, steps):
         assert distance(rate, true_rate(curve, step), dtype) <= TOLERANCE_ULP[dtype]
 
 
-# What a GraphDef may hold: any string where a real number should stand, any int64, any dtype the op registers.
+# What a GraphDef may hold: any string instead of a real number, any int64, any dtype the op registers.
 reals = st.floats().map(repr) | st.text(max_size=8).filter(str.isprintable) | st.sampled_from(["1e-3", "0", "1", "nan"])
 nodes = st.fixed_dictionaries(
     {

@@ -13,7 +13,7 @@ from conftest import Decay, InverseSqrt, Restarts, run_process
 ROOT = Path(__file__).parent.parent
 MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-# What to look for, and how many curves the stress program tries, and the library that Python has to be started with.
+# The sanitizers, the number of curves that the stress program tries, and the library to start Python with.
 SANITIZERS = {"address,undefined,float-cast-overflow": (40_000, "libasan.so"), "thread": (20_000, "libtsan.so")}
 
 pytestmark = [
@@ -62,7 +62,7 @@ def test_clean(tmp_path, sanitizers):
     assert int(run(program, str(count))) > 1000  # rates, of curves that the rules took
 
 
-# Good and bad calls, in an order of its own in each thread; and what one thread gave, another has to give.
+# Good and bad calls, in a different order in each thread. All threads must get the same results.
 CALLS = """
 import random, threading
 import numpy as np

@@ -1,4 +1,4 @@
-"""What version 0.1 saved loads for ever, and gives the same bits: an op's name, attributes and defaults are a promise.
+"""Models that version 0.1 saved load for ever and give the same bits: an op's interface is a promise.
 
 saved/0.1 was made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. Once that is released the folder
 never changes: a new promise gets a folder of its own.
@@ -60,7 +60,7 @@ def save(folder):
         schedules |= {f"{decay}_{dtype}": lrops.WarmupDecay(**CURVE, decay=decay, dtype=dtype) for dtype in DTYPES}
     schedules |= {f"inverse_sqrt_{dtype}": lrops.WarmupInverseSqrt(**INVERSE_SQRT, dtype=dtype) for dtype in DTYPES}
     schedules |= {f"restarts_{dtype}": lrops.WarmupCosineRestarts(**RESTARTS, dtype=dtype) for dtype in DTYPES}
-    # TensorFlow leaves an attribute that has its default out of the file: what the default is must not change either.
+    # TensorFlow leaves an attribute with its default value out of the file, so the default must not change either.
     schedules["defaults"] = lrops.WarmupCosineDecay(1e-3, 10, 2**40)
     schedules["inverse_sqrt_defaults"] = lrops.WarmupInverseSqrt(1e-3, 10)
     schedules["restarts_defaults"] = lrops.WarmupCosineRestarts(1e-3, 10, 7)

@@ -1,4 +1,4 @@
-"""The schedule under Keras 3: what it takes as a step, how it is saved, what it puts into a graph, how it trains."""
+"""The schedule under Keras 3: the steps that it accepts, how it is saved, its graph nodes, and training."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What docs/clusters.md says of serving, converting and other tools: each line that can be tried here."""
+"""Tries what docs/clusters.md says about serving, converting and other tools."""
 
 import keras
 import numpy as np

@@ -83,7 +83,7 @@ TF_KERAS_DATA = {
 @pytest.mark.parametrize("steps_per_epoch", [None, 3, 5, 7, 8, 12])
 @pytest.mark.parametrize("data", TF_KERAS_DATA)
 def test_tf_keras(data, steps_per_epoch):
-    """Where its data end too early it stops, and may count one step more: that is refused."""
+    """If the data end too early, Keras stops and may count one more step. `total_steps` refuses that."""
     if data == "endless" and steps_per_epoch is None:
         return
     make, arguments = TF_KERAS_DATA[data], {"epochs": 3, "steps_per_epoch": steps_per_epoch}
@@ -133,7 +133,7 @@ def test_tf_keras_where_tf_keras_is_what_is_meant(tmp_path):
 
 
 class Grain:
-    """What Keras knows as Grain's, and asks for no length."""
+    """What Keras takes for a Grain dataset, whose length it does not ask for."""
 
     __module__ = "grain._src.python.dataset.dataset"
 

@@ -1,4 +1,4 @@
-"""One evaluation in a traced function, and never a stale one: every write to the variable in between is seen."""
+"""A traced function holds one evaluation, and never a stale one: any write to the variable causes another."""
 
 import itertools
 
@@ -252,7 +252,7 @@ def test_several_steps_in_one_function(jit_compile):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
 def test_gradient_accumulation(optimizer):
-    """Four micro-batches an update, traced, against the same untraced: where nothing is merged."""
+    """Compares four micro-batches an update with the same untraced, which merges nothing."""
     finals = []
     for run_eagerly in (False, True):
         keras.utils.set_random_seed(0)
@@ -474,7 +474,7 @@ def test_a_write_before_anothers_schedule_is_seen(writer, more, warmup_steps, ki
 
 
 def test_a_schedule_that_waits_for_an_operation_is_not_merged():
-    """What it waits for may be a write that comes after the first evaluation in no order but this."""
+    """The control dependency may be the only thing that orders a write after the first evaluation."""
     variable, waited = KINDS["tf"](), []
 
     def wait(step):

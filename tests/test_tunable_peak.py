@@ -53,7 +53,7 @@ def test_every_dtype_has_the_bits_of_the_host(dtype):
     assert eager.dtype == schedule.on_host(STEPS).dtype == np.dtype(dtype)
     for rates in (eager, tf.function(schedule.__call__, jit_compile=True)(tf.constant(STEPS)).numpy()):
         assert rates.tobytes() == schedule.on_host(STEPS).tobytes()
-    if dtype == "float64":  # two roundings, where the reference has one
+    if dtype == "float64":  # two roundings; the reference has one
         np.testing.assert_allclose(eager, expected(peak, dtype), rtol=4.5e-16)
     else:  # and here the second hardly ever shows
         assert (eager == expected(peak, dtype)).mean() > 0.95
@@ -75,7 +75,7 @@ def nodes(function, *arguments):
 
 
 def evaluations(function, *arguments):
-    """How often the curve is evaluated, and how often the peak is multiplied with it: in float64, as nothing else."""
+    """The numbers of evaluations and of products with the peak, which are the only products in float64."""
     found = nodes(function, *arguments)
     products = [node for node in found if node.op == "Mul" and node.attr["T"].type == tf.float64.as_datatype_enum]
     return sum(node.op == "Lrops>WarmupDecay" for node in found), len(products)
@@ -154,7 +154,7 @@ def test_a_write_to_the_peak_in_between_is_seen(writer, jit_compile):
 
 
 def test_a_write_through_another_handle_of_the_peak_ends_the_merging():
-    """TensorFlow orders what goes through one handle only, so that what is read here is left open."""
+    """TensorFlow orders only accesses through one handle, so either value may be read here."""
     peak, step = tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
     schedule, alias = schedule_with(peak), tf.identity(peak.handle)
 
@@ -168,7 +168,7 @@ def test_a_write_through_another_handle_of_the_peak_ends_the_merging():
 
 
 def test_a_write_to_an_argument_that_may_be_the_peak_ends_the_merging():
-    """What was traced for one variable is called with another, without a new trace."""
+    """A function traced for one variable is called with another, without a new trace."""
     peak, other, step = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
     schedule = schedule_with(peak)
 

@@ -1,4 +1,4 @@
-"""What a type checker of a user's sees: mypy and pyright over a file that uses the public names, right and wrong."""
+"""Runs mypy and pyright, like a user, over a file that uses the public names rightly and wrongly."""
 
 import re
 import sys

@@ -51,7 +51,7 @@ def cluster(folder, command, **jobs):
 
 
 def applied(path):
-    """(step, rate) of each whole line of a file of rates; a line that a kill cut short is none."""
+    """(step, rate) of each whole line of a file of rates. A line that a kill cut short does not count."""
     lines = (line.split() for line in path.read_text().splitlines())
     return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
 

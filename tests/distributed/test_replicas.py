@@ -1,4 +1,4 @@
-"""Every replica applies the rate of the step: the scripts in examples/, as processes on the loopback."""
+"""Every replica applies the rate of the step. Runs the scripts in examples/ as processes on the loopback."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_two_workers_killed_and_started_again(tmp_path, script):
         for index, process in enumerate(processes["worker"]):
             wait_for(lambda: process.poll() is not None, lambda: said(tmp_path, "worker", index))  # noqa: B023
             assert process.returncode == 0, said(tmp_path, "worker", index)
-            # The weight, which is the same on both: nothing in these sums is rounded.
+            # The weight is the same on both, because these sums are exact.
             assert said(tmp_path, "worker", index).splitlines()[-1] == f"finished {-expected.sum().item()!r}"
     for index in range(2):
         taken = applied(tmp_path / f"rates-{index}.txt")

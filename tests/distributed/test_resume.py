@@ -1,4 +1,4 @@
-"""kill -9 at any step of examples/resume.py, start again: the rates join into the curve of a run never stopped."""
+"""Kills examples/resume.py at any step and restarts it: the rates are those of a run that was never stopped."""
 
 import collections
 import os

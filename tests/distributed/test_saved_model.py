@@ -1,4 +1,4 @@
-"""A training step with the op in it, exported and loaded in another process: with lrops, and without."""
+"""Exports a training step that holds the op, and loads it in another process, with and without lrops."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The launcher over the fake driver, for the snippets of test_launcher.py, which run in processes of their own."""
+"""The launcher over the fake driver. The snippets of test_launcher.py import it, each in its own process."""
 
 import ctypes
 import json
@@ -29,7 +29,7 @@ def stream(of):
 
 
 def launch(steps, of, curve=CURVE, dtype="float32"):
-    """The rates' bits and the launcher's sentence, empty if all went well. `of` is a stream, None the null stream."""
+    """The rates' bits and the launcher's error, empty on success. `of` is a stream; None is the null stream."""
     steps = np.ascontiguousarray(steps, np.int64)
     out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
     error = ctypes.create_string_buffer(8192)

@@ -1,4 +1,4 @@
-"""PTX as C++ for the host, so that the very text a GPU would run gives its numbers where there is none.
+"""Turns PTX into C++, so that a machine without a GPU can run the same kernels.
 
 Each instruction becomes a call of the function of its name in ptx_on_host.h.
 """
@@ -52,7 +52,7 @@ def _kernel(name, parameters, body):
 
 
 def entries(ptx):
-    """The kernels of a text: name -> its parameters and its body, as they stand there."""
+    """The kernels of a text: name -> its parameters and its body, unchanged."""
     found = re.findall(r"\.entry (\w+)\((.*?)\)[^{]*\{\n(.*?)\n\}", ptx, re.DOTALL)
     return {name: (" ".join(parameters.split()), body) for name, parameters, body in found}
 

@@ -12,7 +12,7 @@ from conftest import run_python
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs Python where fake_gpu can be imported, and returns what it printed. Without `streams`, they are null."""
+    """Runs Python that can import fake_gpu, and returns its output. Without `streams`, every stream is null."""
     if tf.test.is_built_with_cuda():
         pytest.skip("its own kernels would not run on this device: see test_placement.py")
     folder = tmp_path_factory.mktemp("device")
@@ -39,7 +39,7 @@ assert "GPU:0" in step.device and "GPU:0" in evaluate().device
 
 
 def test_the_tests_for_a_gpu_pass(run):
-    """Bits and shapes; not what needs CUDA's profiler, or kernels of TensorFlow's that its build for the CPU lacks."""
+    """Bits and shapes. Left out: what needs CUDA's profiler, or kernels that TensorFlow's CPU build lacks."""
     options = ["-c", toolchain.ROOT / "pyproject.toml", "-p", "no:cacheprovider", "-p", "fake_gpu"]
     said = run(
         "-m",

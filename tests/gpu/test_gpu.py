@@ -1,4 +1,4 @@
-"""What only a GPU can show: the CPU's bits, one launch and no copy for an evaluation, training."""
+"""What only a real GPU can show: it gives the CPU's bits, with one launch and no copy, and trains."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What of benchmarks/gpu_overhead.py can be tried without a GPU: it must run at the first try where there is one."""
+"""Tries benchmarks/gpu_overhead.py as far as possible without a GPU, so that it works at the first try on one."""
 
 import ctypes
 import importlib.util

@@ -1,4 +1,4 @@
-"""The launcher over a libcuda.so.1 that the test builds: its calls, errors and threads, and the rates of its PTX."""
+"""Runs the launcher over a libcuda.so.1 that the test builds: its calls, errors, threads and rates."""
 
 import json
 import re
@@ -185,7 +185,7 @@ print(json.dumps([error, launch(5, of)[1]]))
         said = said.removesuffix(LOG)  # nothing is compiled there
     assert error.startswith(f"the CUDA kernel lrops_warmup_decay could not be launched: {call} returned {said}. ")
     assert [known for known in CURES if re.search(known, error)] == [cure]
-    assert afterwards == ""  # nothing of the failure was kept
+    assert afterwards == ""  # the failure left nothing behind
 
 
 def test_the_words_of_the_compiler_are_told_once(run):

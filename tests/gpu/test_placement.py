@@ -1,4 +1,4 @@
-"""Where TensorFlow's CUDA build runs a whole optimizer step: on which devices, with how many kernels and copies.
+"""On which devices TensorFlow's CUDA build runs an optimizer step, and with how many kernels and copies.
 
 The device of fake_gpu.cc takes the place of TensorFlow's own GPU. TensorFlow's kernels crash there, but before it runs
 a graph it writes the graph of each device to a file. tools/matrix.py runs this beside `tensorflow`.
@@ -14,7 +14,7 @@ from conftest import run_python
 from google.protobuf import text_format
 from tensorflow.core.framework import graph_pb2
 
-# Nodes that launch nothing: values that are there already. (A function's constants are made once.)
+# Nodes that launch nothing, because their values exist already. (A function's constants are made once.)
 NO_KERNEL = {"_Arg", "_Retval", "Const", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "VarHandleOp"}
 SENDS = {"_Send", "_HostSend", "Send"}
 RECEIVES = {"_Recv", "_HostRecv", "Recv"}

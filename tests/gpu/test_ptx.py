@@ -1,4 +1,4 @@
-"""The committed PTX: NVRTC makes it again, and ptxas takes it for every architecture; nvcc takes the .cu."""
+"""The committed PTX is what NVRTC makes of the .cu, and ptxas and nvcc accept them for every architecture."""
 
 import platform
 import re

@@ -1,4 +1,4 @@
-"""What XLA makes of the schedules for a GPU, on a machine without one: the kernels of a step, and their numbers.
+"""Compiles the schedules with XLA for a GPU, on a machine without one, and checks the kernels and their numbers.
 
 It needs TensorFlow's CUDA build and JAX's CUDA plugin: tools/matrix.py installs both; elsewhere it is skipped.
 """
@@ -58,7 +58,7 @@ def test_the_kernels_of_a_step(step, name, more, elements):
     assert len(scheduled.kernels) <= len(constant.kernels) + more
     assert not scheduled.others  # nothing is copied, and the host decides nothing
     added = sum(single(kernel) for kernel in scheduled.kernels) - sum(single(kernel) for kernel in constant.kernels)
-    assert added == len(scheduled.kernels) - len(constant.kernels)  # what is more is of one thread
+    assert added == len(scheduled.kernels) - len(constant.kernels)  # each further kernel has one thread
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -78,7 +78,7 @@ def stored(curve, dtype, folder):
     (kernel,) = evaluation.kernels
     ptx_on_host.write_header(evaluation.ptx, folder)
     (folder / "run.cc").write_text(RUNNER)
-    library = folder / f"{len(list(folder.iterdir()))}.so"  # a name of its own: dlopen gives a file only once
+    library = folder / f"{len(list(folder.iterdir()))}.so"  # a new name, because dlopen loads a file only once
     toolchain.shared_library(library, folder / "run.cc")
     out = np.zeros(steps.shape, f"u{tf.as_dtype(dtype).size}")
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in (steps, out)]
@@ -89,7 +89,7 @@ def stored(curve, dtype, folder):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_kernel_stores_the_bits_of_the_cpu(dtype, tmp_path):
-    """Of restarts those whose cycles are alike: where they differ, three kernels share buffers that XLA laid out."""
+    """Only restarts whose cycles are alike. For others, three kernels share buffers that XLA laid out."""
     few = ["usual", "longest", "floor_tiny", "linear", "minus_sqrt", "inverse_sqrt", "restarts_alike"]
     names = CORNERS if dtype == "float32" else few
     one_kernel = {

@@ -16,13 +16,13 @@ PTX = ROOT / "cc" / "kernels" / "learning_rate.ptx"
 
 
 def compiler(name, variable=None):
-    """The path of a compiler, by its environment variable or its name; skips where there is none."""
+    """The path of a compiler, by its environment variable or its name. Skips the test if there is none."""
     path = shutil.which(os.environ.get(variable or "", name))
     return path or pytest.skip(f"no {name} on this machine")
 
 
 def shared_library(path, *arguments):
-    """Builds a library out of C++ files; the other arguments are options. Skips where there is no compiler."""
+    """Builds a library from C++ files; the other arguments are options. Skips the test without a compiler."""
     command = [compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
     command += [f"-I{ROOT / 'cc'}", f"-I{HERE}", f"-I{path.parent}"]
     done = subprocess.run([*command, "-o", path, *arguments], capture_output=True, text=True)
@@ -52,7 +52,7 @@ def fake_gpu(folder):
 
 
 def ptxas():
-    """The path of ptxas; skips where there is none."""
+    """The path of ptxas. Skips the test if there is none."""
     try:
         package = importlib.metadata.distribution("nvidia-cuda-nvcc-cu12")
     except importlib.metadata.PackageNotFoundError as error:
