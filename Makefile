@@ -1,9 +1,9 @@
 # Every command of the project; CONTRIBUTING.md says when to use which. `make demo` and `make test` need Linux, Python
-# 3.10-3.13 with its headers and venv, and a C++17 compiler; what else they need goes into .venv.
+# 3.10-3.13 with its headers and venv, and a C++17 compiler. They install everything else into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = '$(abspath $(VENV))/bin'
-# What pyproject.toml says. A build in isolation is for the last of the minors.
+# Facts from pyproject.toml. A build in isolation is for the last of the minors.
 SAYS = $(PYTHON) cmake/pyproject.py
 MINORS = $(shell $(SAYS) minors)
 VERSION = $(shell $(SAYS) version)
@@ -25,7 +25,7 @@ PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 2 -c '$(CURDIR)/pyproject.to
 demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
 
-test: $(LROPS) $(VENV)/test  ## everything that can be tested without a GPU; ARGS="-k name" for some of it
+test: $(LROPS) $(VENV)/test  ## every test that this machine can run; ARGS="-k name" for some of them
 	$(PYTEST) '$(CURDIR)/tests' $(ARGS)
 
 test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90 seconds
@@ -34,7 +34,7 @@ test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90
 # The build tree stays, so CMake rebuilds what a change touched.
 CMAKE = PATH=$(BIN):"$$PATH" cmake -G Ninja -S . -DPython_EXECUTABLE=$(BIN)/python \
   -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
-dev: $(VENV)/test  ## installs the checkout itself: a change of Python needs nothing, one of C++ `make dev` again
+dev: $(VENV)/test  ## installs the checkout itself; after a change of C++, run it again
 	$(CMAKE) -B build/dev -DCMAKE_INSTALL_PREFIX='$(CURDIR)' -DLROPS_VERSION=$(VERSION) \
 	  -DLROPS_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*')" --log-level=WARNING
 	rm -rf lrops/_tf*
@@ -59,13 +59,14 @@ format: .lint/installed
 	.lint/bin/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
 
 SECONDS = 600
-fuzz: $(LROPS) $(VENV)/test  ## looks for a damaged node that breaks the op, for SECONDS
+fuzz: $(LROPS) $(VENV)/test  ## looks for a damaged graph node that breaks an op, for SECONDS
 	$(PIP) --only-binary=:all: 'atheris>=2.3'  # libFuzzer; from source it needs clang
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/tools/fuzz.py' --seconds $(SECONDS)
 
-# Python and TensorFlow do not free all that they allocate; GCC's C++ runtime has to be there before a sanitizer starts.
+# Python and TensorFlow do not free everything they allocate, so leaks are not reported. GCC's C++ runtime must be loaded
+# before a sanitizer starts.
 SANITIZED = '$(abspath $(VENV))/sanitized'
-sanitize: $(LROPS) $(VENV)/test  ## the op, XLA and the module under AddressSanitizer and UBSan, the formula under TSan too
+sanitize: $(LROPS) $(VENV)/test  ## runs the op, XLA and the module under AddressSanitizer and UBSan, and the formula under TSan too
 	$(CMAKE) -B $(VENV)/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=$(SANITIZED) \
 	  -DLROPS_SANITIZE=address,undefined,float-cast-overflow
 	$(BIN)/cmake --build $(VENV)/sanitize --target install
@@ -75,11 +76,11 @@ sanitize: $(LROPS) $(VENV)/test  ## the op, XLA and the module under AddressSani
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) && $(PYTEST) \
 	  $(patsubst %,'$(CURDIR)/tests/test_%.py',concurrency exactness native properties restarts saved_by_older tracing)
 
-bench: $(LROPS) $(VENV)/test  ## what the schedule costs a step, against the others
+bench: $(LROPS) $(VENV)/test  ## compares a step's time with lrops, a constant rate and other schedules
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
 
-# TensorFlow's CUDA build goes into an environment of its own: it would lie over tensorflow-cpu in $(VENV).
-gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: tests/gpu, the doctor, and build/gpu.md for RESULTS.md
+# TensorFlow's CUDA build needs a separate environment: in $(VENV) it would overwrite tensorflow-cpu.
+gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: runs tests/gpu and the doctor, and writes build/gpu.md for RESULTS.md
 	cd build/gpu && bin/python '$(CURDIR)/benchmarks/gpu_overhead.py' --output '$(CURDIR)/build/gpu.md'
 	cd build/gpu && bin/python -m lrops doctor
 	cd build/gpu && bin/python -m pytest -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests/gpu'
@@ -87,22 +88,22 @@ gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: tests/gpu, the doc
 ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx, which is committed
 	$(BIN)/python tools/ptx.py
 
-wheel: $(VENV)/python  ## dist/lrops-*.whl, for this Python and the TensorFlow of pyproject.toml
+wheel: $(VENV)/python  ## builds dist/lrops-*.whl for this Python and the newest TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
-wheels:  ## dist/: a wheel for each Python found, each with every TensorFlow of pyproject.toml, and the sdist
+wheels:  ## fills dist/: a wheel for each Python found, with the libraries of every TensorFlow minor, and the sdist
 	$(PYTHON) tools/wheels.py
 
 reproducible:  ## builds one wheel twice, in two folders and without ccache, and compares
 	$(PYTHON) tools/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
 
-matrix:  ## the wheels of dist/ beside each TensorFlow, in new environments; writes docs/compatibility.md
+matrix:  ## tries the wheels of dist/ with each TensorFlow, in new environments; writes docs/compatibility.md
 	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
 
 ends-wheels:
 	$(PYTHON) tools/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
 
-ends: ends-wheels  ## what CI has time for: the wheel of this Python with the first and the last TensorFlow, beside each
+ends: ends-wheels  ## a small matrix for CI: the wheel for this Python, tried with the oldest and the newest TensorFlow
 	$(PYTHON) tools/matrix.py --wheels build/ends \
 	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
@@ -119,7 +120,7 @@ release:  ## everything up to the upload: see docs/releasing.md
 clean:
 	rm -rf $(VENV) .lint build dist demo *.egg-info lrops/_tf* lrops/*.so
 
-# ---- The environments. What has been said to pip is done again when pyproject.toml or a source has changed.
+# ---- The environments. pip installs again when pyproject.toml or a source has changed.
 SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
 $(VENV)/installed: $(VENV)/build $(SOURCES)
 	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
@@ -132,12 +133,12 @@ $(VENV)/build: $(VENV)/python pyproject.toml
 	touch $@
 
 $(VENV)/demo: $(VENV)/build
-	@echo 'lrops: installing what the demo draws with into $(VENV): 0.3 GB'
+	@echo 'lrops: installing the libraries of the demo into $(VENV): 0.3 GB'
 	$(SAYS) demo | $(PIP) -r /dev/stdin
 	touch $@
 
 $(VENV)/test: $(VENV)/build
-	@echo 'lrops: installing what the tests need into $(VENV): 1 GB'
+	@echo 'lrops: installing the libraries of the tests into $(VENV): 1 GB'
 	$(SAYS) test | $(PIP) -r /dev/stdin
 	$(PIP) --no-deps 'tf_keras==$(TENSORFLOW).*'  # alone: it would bring a second TensorFlow
 	# TensorFlow and Keras import these if they are installed, and so take almost twice as long to start. The processes
