@@ -1,6 +1,6 @@
-// A device of type GPU for a TensorFlow without CUDA, by its interface for pluggable devices. The host cannot touch the
-// device's memory: an address of it is mapped without any permission, and a second time where copies and kernels find
-// it. Nothing is asynchronous, so streams and events hold no state.
+// A fake GPU for TensorFlow's CPU build, made with the interface for pluggable devices. The host cannot touch the
+// device's memory: it is mapped once without any permission, and a second time for copies and kernels. Nothing is
+// asynchronous, so streams and events hold no state.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,9 +1,8 @@
-// A libcuda.so.1 for machines without one: it runs the kernels of the PTX on the host and logs every call. As in CUDA,
-// a kernel belongs to no context, and is loaded into the context of a stream: at once (EAGER) or at the first launch
-// there.
+// A fake libcuda.so.1: it runs the kernels of the PTX on the host and logs every call. As in CUDA, a kernel belongs to
+// no context. It is loaded into a stream's context at the first launch there, or at once with EAGER.
 //
-// A stream is a pointer to its context's address, a context a pointer to its number. fake_cuda.py steers the fake
-// through the fake_* functions.
+// A stream points to its context's address, and a context points to its number. fake_cuda.py controls the fake through
+// the fake_* functions.
 #include <cstdint>
 #include <cstdio>
 #include <map>

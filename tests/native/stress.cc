@@ -1,4 +1,4 @@
-// Random hyper-parameters, steps and dtypes through the rules and the formula, from several threads at once.
+// Runs the rules and the formula on random hyper-parameters, steps and dtypes, in several threads at once.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +22,7 @@ class Random {
 
   std::uint64_t Bits() { return generator_(); }
 
-  // All magnitudes alike, both signs, and the ends of the range.
+  // Every magnitude is equally likely; both signs, and the ends of the range.
   std::int64_t Integer() {
     const std::int64_t ends[] = {0, 1, -1, INT64_MAX, INT64_MIN, lrops::kMaxSteps, -lrops::kMaxSteps};
     if (Bits() % 8 == 0) return ends[Bits() % 7];
@@ -30,7 +30,7 @@ class Random {
     return Bits() % 4 ? std::llabs(value % lrops::kMaxSteps) : value;
   }
 
-  // Any double there is; mostly a ratio, and its ends.
+  // Mostly a ratio; otherwise a small integer or any double.
   double Real() {
     if (Bits() % 4) return static_cast<double>(Bits() >> 11) / 9007199254740992.0;
     if (Bits() % 2) return static_cast<double>(Bits() % 4);
@@ -66,7 +66,7 @@ class Random {
   std::mt19937_64 generator_;
 };
 
-// Evaluates a curve that the rules take. How many rates that gave.
+// Evaluates a curve if the rules allow it. Returns how many rates it computed.
 template <class Parameters>
 std::size_t Evaluate(const Parameters& parameters, Random& random) {
   const lrops::Dtype& dtype = lrops::kDtypes[random.Bits() % 4];
