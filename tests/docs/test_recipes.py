@@ -1,17 +1,20 @@
-"""docs/recipes.md, executed section by section, each followed by a check that it did what it is for."""
+"""Runs docs/recipes.md section by section, and checks what each is for. Runs the lines of docs/curves.md."""
 
 import copy
 import re
 import warnings
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tf_keras
 
 import lrops
 
-DOCUMENT = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+CURVES = re.findall(r"```python\n((?:.*\n)*?)```", (DOCS / "curves.md").read_text(encoding="utf-8"))
+DOCUMENT = (DOCS / "recipes.md").read_text(encoding="utf-8")
 SETUP, *SECTIONS = ("".join(re.findall(r"```python\n((?:.*\n)*?)```", part)) for part in DOCUMENT.split("\n## "))
 SECTIONS = dict(zip(re.findall("^## (.+)$", DOCUMENT, re.MULTILINE), SECTIONS, strict=True))
 
@@ -185,6 +188,13 @@ def test_the_list_names_each_recipe():
     assert all(re.sub(r"[^\w\- ]", "", name).lower().replace(" ", "-") == anchor for name, anchor in listed)
 
 
+@pytest.mark.parametrize("line", CURVES)
+def test_a_line_of_the_gallery(line):
+    names = {"keras": keras, "lrops": lrops}
+    exec(line, names)  # noqa: S102
+    assert 0 < names["schedule"](20_000) <= 1e-3
+
+
 ROWS = np.ones((8, 1), "float32")
 
 
@@ -231,8 +241,6 @@ def test_callbacks_of_tf_keras_that_have_no_effect():
 
 
 def test_keras_3_refuses_the_same_callbacks():
-    import keras
-
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
     with pytest.raises(TypeError, match="not settable"):
@@ -240,7 +248,6 @@ def test_keras_3_refuses_the_same_callbacks():
 
 
 def test_what_no_longer_follows_a_variable_peak():
-    import keras
     import tensorflow as tf
 
     peak = tf.Variable(1.0)
