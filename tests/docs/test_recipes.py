@@ -170,7 +170,7 @@ CHECKS = {
     "An optimizer that divides by the rate": check_divides,
     "Several optimizers, as in a GAN": check_several,
     "Lower the peak when the loss stalls": check_plateau,
-    "A weight decay with a curve of its own": check_weight_decay,
+    "A second curve for the weight decay": check_weight_decay,
 }
 
 
