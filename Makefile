@@ -14,7 +14,7 @@ THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test test-fast dev lint lint-fast format fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
+.PHONY: demo test test-fast dev lint lint-fast format docs fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
 
 # The package as it is installed; after `make dev`, the checkout itself.
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
@@ -57,6 +57,10 @@ lint-fast: .lint/installed  ## the same without clang-tidy, which takes most of 
 format: .lint/installed
 	.lint/bin/ruff format . && .lint/bin/ruff check --fix .
 	.lint/bin/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
+
+docs: .docs/installed  ## the documentation site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs --quiet build --strict
+	@echo "lrops: look at it with: $(PYTHON) -m http.server --directory build/site"
 
 SECONDS = 600
 fuzz: $(LROPS) $(VENV)/test  ## looks for a damaged graph node that breaks an op, for SECONDS
@@ -118,7 +122,7 @@ release:  ## everything up to the upload: see docs/releasing.md
 	git tag --annotate 'v$(VERSION)' --message 'lrops $(VERSION)'
 
 clean:
-	rm -rf $(VENV) .lint build dist demo *.egg-info lrops/_tf* lrops/*.so
+	rm -rf $(VENV) .lint .docs build dist demo *.egg-info lrops/_tf* lrops/*.so
 
 # ---- The environments. pip installs again when pyproject.toml or a source has changed.
 SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
@@ -160,4 +164,9 @@ build/gpu/installed: $(SOURCES)
 .lint/installed: pyproject.toml
 	$(PYTHON) -m venv .lint
 	$(SAYS) lint | .lint/bin/python -m pip install --quiet -r /dev/stdin
+	touch $@
+
+.docs/installed: pyproject.toml
+	$(PYTHON) -m venv .docs
+	$(SAYS) docs | .docs/bin/python -m pip install --quiet -r /dev/stdin
 	touch $@

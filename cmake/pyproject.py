@@ -22,5 +22,5 @@ EXTRAS = {name: _list(name) for name in ("plot", "demo", "test", "xla-gpu")}
 EXTRAS["test"] += EXTRAS["demo"] + REQUIREMENTS  # the tests build without isolation
 
 if __name__ == "__main__":
-    facts = {"version": [VERSION], "minors": MINORS, "build": REQUIREMENTS, "lint": _list("lint"), **EXTRAS}
-    print(*facts[sys.argv[1]], sep="\n")
+    lists = {"build": REQUIREMENTS, "lint": _list("lint"), "docs": _list("docs"), **EXTRAS}
+    print(*({"version": [VERSION], "minors": MINORS} | lists)[sys.argv[1]], sep="\n")
