@@ -10,10 +10,17 @@ import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
+from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ("README.md", "benchmarks/RESULTS.md")  # pages of the site that are not in docs/
 NOTEBOOKS = {"tour.ipynb": "tour.md"}
+
+
+def on_config(config):
+    """Gives headings the anchors that they have on GitHub."""
+    config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
+    return config
 
 
 def on_files(files, config):
