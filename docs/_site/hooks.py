@@ -56,6 +56,9 @@ def _as_markdown(notebook):
 def on_page_markdown(markdown, page, config, files):
     """Turns each link to a file of the repository into one that works on the site."""
     here = page.file.src_uri
+    # Badges are pictures from another host: the site has their words instead.
+    badges = re.compile(r"(?:^\[?!\[.*\]\(https://img\.shields\.io/.*\n)+", re.MULTILINE)
+    markdown = badges.sub(lambda match: " · ".join(re.findall(r"!\[(.*?)\]", match[0])) + "\n", markdown)
     folder = "" if here in OUTSIDE else "docs"
     raw = config.repo_url.replace("//github.com/", "//raw.githubusercontent.com/") + "/main/"
     blob = config.repo_url + "/blob/main/"

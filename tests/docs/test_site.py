@@ -85,6 +85,7 @@ def printed_by(tmp_path, monkeypatch):
     pyplot.close("all")
 
 
+@pytest.mark.slow
 def test_the_tour_prints_what_it_stores(printed_by):
     for cell in TOUR:
         if cell["cell_type"] == "code":
