@@ -1,7 +1,8 @@
 """Learning rates with warmup and decay inside the TensorFlow graph: the public names.
 
 Importing lrops loads the compiled op, so that saved models that hold it can be opened and XLA knows it. If that fails,
-the import fails and names the cure; `python -m lrops` still starts, so that it can diagnose the failure.
+the import fails and names the cure; `python -m lrops` and the command `lrops` still start, so that they can diagnose
+the failure.
 """
 
 import os
@@ -29,10 +30,15 @@ __all__ = [
     "total_steps",
 ]
 
-if _checkout.hand_over():
-    pass
-# While Python looks for the module of `-m`, argv is ["-m", ...], and the module comes before the rest in orig_argv.
-elif sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "lrops":
+
+def _is_command_line() -> bool:
+    """Whether this is `python -m lrops` or the command `lrops`: it must start without TensorFlow."""
+    if sys.argv[:1] == ["-m"]:  # Python looks for the module of `-m`, which comes before the rest in orig_argv
+        return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == "lrops"
+    return os.path.basename("".join(sys.argv[:1])) == "lrops"
+
+
+if not _checkout.hand_over() and not _is_command_line():
     from lrops._loader import build_info, load_ops, op_library_path
 
     load_ops()

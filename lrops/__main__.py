@@ -1,32 +1,80 @@
-"""`python -m lrops`: a doctor for the installation, rates in a table or a picture, a benchmark of your own step.
+"""Checks an installation, prints and draws learning rates, and times an optimizer's step: the command line.
 
-It must start where TensorFlow or the compiled op cannot be loaded, so each command imports what it needs.
+It must start even if TensorFlow or the compiled op cannot be loaded, so each command imports what it needs.
 """
 
 import argparse
 import dataclasses
+import decimal
+import os
 import sys
 import typing
 
 from lrops import _hyperparameters
 
-# What goes down from the peak, as --decay names it, and the hyper-parameters of that curve.
+# The hyper-parameters of each curve, by the name that --decay takes.
 _CURVES = dict.fromkeys(typing.get_args(_hyperparameters.DecayName), _hyperparameters.Decay) | {
     "inverse_sqrt": _hyperparameters.InverseSqrt,
     "restarts": _hyperparameters.Restarts,
 }
-# Those of them that are options, by name.
+# The hyper-parameters that are options.
 _FIELDS = {
     decay: {field.name: field for field in dataclasses.fields(curve) if field.name != "decay"}
     for decay, curve in _CURVES.items()
 }
 
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        """Ends the process with exit code 2, without the usage."""
+        command = self.prog.removeprefix("python -m ")
+        self.exit(2, f"{command}: error: {message.rstrip('.')}. `{self.prog} --help` lists the options.\n")
+
+
+def _whole(text):
+    """A type of argument: an integer, as people write it (1000, 1_000, 1e3 or 1000.0)."""
+    try:
+        value = decimal.Decimal(text)  # exact, where a float would round large integers
+    except decimal.InvalidOperation:
+        value = decimal.Decimal("nan")
+    # The size comes first: an integer of a billion digits would take for ever.
+    if value.is_finite() and value.adjusted() > 18:
+        raise argparse.ArgumentTypeError(f"must fit in 64 bits. Received: {text}")
+    if not value.is_finite() or value != value.to_integral_value():
+        raise argparse.ArgumentTypeError(f"must be a whole number, such as 1000, 1_000 or 1e3. Received: {text}")
+    if not -(2**63) <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must fit in 64 bits. Received: {text}")
+    return int(value)
+
+
+def _number(text):
+    """A type of argument: a float."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number, such as 0.001 or 1e-3. Received: {text}") from error
+
+
+def _at_least(least):
+    """A type of argument: an integer, not below `least`."""
+
+    def count(text):
+        value = _whole(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}. Received: {text}")
+        return value
+
+    return count
+
+
 # The type and the metavar of an option, by the type that a hyper-parameter declares.
 _OPTIONS = {
-    int: (int, "STEPS"),
-    int | None: (int, "COUNT"),
-    float: (float, "RATIO"),
-    float | _hyperparameters.Variable: (float, "RATE"),
+    int: (_whole, "STEPS"),
+    int | None: (_whole, "COUNT"),
+    float: (_number, "RATIO"),
+    float | _hyperparameters.Variable: (_number, "RATE"),
     _hyperparameters.DtypeName: (str, "DTYPE"),
 }
 
@@ -45,7 +93,9 @@ def _is_required(field):
 
 
 def _add_decay(parser):
-    parser.add_argument("--decay", choices=_CURVES, default="cosine", help="the way down from the peak (%(default)s)")
+    parser.add_argument(
+        "--decay", choices=_CURVES, default="cosine", help="how the rate falls from the peak (%(default)s)"
+    )
 
 
 def _add_curve(parser):
@@ -70,13 +120,13 @@ def _add_curve(parser):
 
 
 def _checked(parser, options):
-    """The curve that the options give, as `get_config` would; a bad one ends the process with the rule."""
+    """The config of the curve that the options describe, as `get_config` gives it; a bad option ends the process."""
     decay, fields = options.decay, _FIELDS[options.decay]
     given = {name: value for name, value in vars(options).items() if _taken_by(name)}
     for name, value in given.items():
         if name not in fields:
             parser.error(
-                f"{_option(name)} is an option of --decay {', '.join(_taken_by(name))}: leave it out with another. "
+                f"{_option(name)} works only with --decay {', '.join(_taken_by(name))}: leave it out. "
                 f"Received: --decay {decay} {_option(name)} {value}"
             )
     missing = [_option(name) for name, field in fields.items() if _is_required(field) and name not in given]
@@ -95,39 +145,44 @@ def _checked(parser, options):
             import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
         except ModuleNotFoundError as error:
             raise ImportError(
-                "NumPy has bfloat16 from ml_dtypes, which is not installed: run `pip install ml_dtypes`."
+                "--dtype bfloat16 needs ml_dtypes, which is not installed: run `pip install ml_dtypes`."
             ) from error
 
     try:
         curves.rates(config, np.zeros(0, np.int64))  # checks them
-    except (ValueError, TypeError) as error:  # a TypeError where a number has more than 64 bits
-        parser.error(str(error) if isinstance(error, ValueError) else "a number of steps must fit in 64 bits")
+    except ValueError as error:
+        parser.error(str(error))
     return config
 
 
+def version():
+    """One line on what is installed, as a bug report needs it."""
+    from lrops import _loader
+
+    facts, carried = _loader.build_info, ", ".join(_loader.supported_tensorflow()) or "none"
+    return f"lrops {facts['version']}, commit {facts['commit']}, with libraries for TensorFlow {carried}"
+
+
 def doctor(parser, options):
-    """Checks the installation: exit code 1 where something is wrong, with the cure."""
+    """Checks the installation and names the cure for each fault; the exit code is 1 if there is one."""
     from lrops import doctor as checks
 
     return checks.examine_here() if options.here else checks.main(options.json)
 
 
 def table(parser, options):
-    """The rates at the steps that matter, or at any."""
+    """Prints the learning rate at the steps that show the curve, or at --steps."""
     import numpy as np
 
     from lrops import _loader, curves  # noqa: F401  (the loader first: it says why _native cannot load)
 
     config = _checked(parser, options)
-    marks = [(str(step), step) for step in options.steps or ()] or curves.landmarks(config)
-    try:
-        steps = np.array([step for _, step in marks], np.int64)
-    except OverflowError:
-        parser.error(f"steps must fit in 64 bits. Received: {options.steps}")
-    rates = curves.rates(config, steps)
+    marks = [("", step) for step in options.steps or ()] or curves.landmarks(config)
+    rates = curves.rates(config, np.array([step for _, step in marks], np.int64))
+    width = 0 if options.steps else 24
+    print(f"{'':{width}}{'step':>20}  {'learning rate':>24}")
     for (name, step), rate in zip(marks, rates, strict=True):
-        label = f"{step:>20,}" if options.steps else f"{name:<24}{step:>20,}"
-        print(f"{label}  {rate!s:>24}")
+        print(f"{name:<{width}}{step:>20,}  {rate!s:>24}")
 
 
 def plot(parser, options):
@@ -139,66 +194,70 @@ def plot(parser, options):
         plotting.plot(config, path=options.output, log=options.log)
     except OSError as error:
         sys.exit(f"{options.output} cannot be written: {error}")
-    except ValueError as error:  # matplotlib's, of a kind of file that it does not know
+    except ValueError as error:  # matplotlib does not know this kind of file
         parser.error(str(error))
     doctor.say(options.output)
 
 
 def bench(parser, options):
-    """Times your optimizer's step with a constant rate, with lrops and with what else you could use."""
+    """Times your optimizer's step with a constant rate, with lrops and with the alternatives."""
     from lrops import _loader
 
+    tf = _loader.import_tensorflow()
     _loader.load_ops()  # before what imports TensorFlow: it says what is wrong
     from lrops import benchmark
 
     if not isinstance(getattr(benchmark.keras.optimizers, options.optimizer, None), type):
         parser.error(f"--optimizer must name a class of keras.optimizers. Received: {options.optimizer}")
+    tf.get_logger().setLevel("ERROR")  # each contender is traced once: TensorFlow would warn of retracing
     names = ("optimizer", "variables", "elements", "rounds", "decay")
     arguments = {name: getattr(options, name) for name in names}
     sizes = f"{options.variables} variables of {options.elements} numbers"
+    print("Each row is one optimizer step with another learning rate. A lower step time / constant rate is better.")
     for mode in options.mode:
-        print(f"\n{options.optimizer}, {sizes}, {options.decay}, {mode}\n")
-        print(benchmark.table(benchmark.compare(mode=mode, **arguments)))
-
-
-def _at_least(least):
-    """A type of argument: an int, not below `least`."""
-
-    def count(text):
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}. Received: {text}")
-        return int(text)
-
-    return count
+        print(f"\n{options.optimizer}, {sizes}, {options.decay}, {mode}\n", flush=True)
+        rows = benchmark.compare(mode=mode, **arguments)
+        print(f"{benchmark.table(rows)}\n\n{benchmark.noise(rows)}")
 
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m lrops", description=(__doc__ or "").partition("\n")[0])  # -OO
+    # A program that embeds Python may have no argv; the console script is named lrops.
+    prog = "lrops" if os.path.basename(sys.argv[0]) == "lrops" else "python -m lrops"
+    parser = Parser(prog=prog, description=(__doc__ or "").partition(":")[0])  # -OO
+    parser.add_argument("--version", action="store_true", help="print the version, the commit and the TensorFlows")
     commands = parser.add_subparsers(metavar="command", dest="command")
     parsers = {
         command: commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         for command in (doctor, table, plot, bench)
     }
-    parsers[doctor].add_argument("--json", action="store_true", help="one JSON object, and nothing else")
+    parsers[doctor].add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parsers[doctor].add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
     for command in (table, plot):
         _add_curve(parsers[command])
-    parsers[table].add_argument("--steps", type=int, nargs="+", help="instead of the landmarks")
-    parsers[plot].add_argument("--output", default="learning_rate.png", help="(%(default)s)")
-    parsers[plot].add_argument("--log", action="store_true", help="the rate on a logarithmic axis")
+    parsers[table].add_argument("--steps", type=_whole, nargs="+", metavar="STEP", help="print these steps only")
+    parsers[plot].add_argument("--output", default="learning_rate.png", help="the file to write (%(default)s)")
+    parsers[plot].add_argument("--log", action="store_true", help="draw the rate on a logarithmic axis")
     _add_decay(parsers[bench])
-    parsers[bench].add_argument("--optimizer", default="AdamW", help="of keras.optimizers (%(default)s)")
-    parsers[bench].add_argument("--variables", type=_at_least(1), default=100, help="of the optimizer (%(default)s)")
-    parsers[bench].add_argument("--elements", type=_at_least(1), default=256, help="of each variable (%(default)s)")
-    parsers[bench].add_argument("--mode", nargs="+", choices=["eager", "graph", "xla"], default=["graph", "xla"])
-    parsers[bench].add_argument("--rounds", type=_at_least(2), default=25, help="in which all take turns (%(default)s)")
+    parsers[bench].add_argument("--optimizer", default="AdamW", help="a class of keras.optimizers (%(default)s)")
+    for option, least, default, text in (
+        ("--variables", 1, 100, "how many variables the optimizer updates"),
+        ("--elements", 1, 256, "how many numbers a variable has"),
+        ("--rounds", 2, 25, "how often each row is timed; more rounds, less noise"),
+    ):
+        kind = _at_least(least)
+        parsers[bench].add_argument(option, type=kind, default=default, metavar="COUNT", help=f"{text} (%(default)s)")
+    modes = ["eager", "graph", "xla"]
+    parsers[bench].add_argument("--mode", nargs="+", choices=modes, default=modes[1:], help="(graph xla)")
     options = parser.parse_args()
-    if options.command is None:
-        parser.print_help()
-        return
-    command = next(command for command in parsers if command.__name__ == options.command)
     try:
+        if options.version:
+            print(version())
+            return
+        if options.command is None:
+            parser.print_help()
+            return
+        command = next(command for command in parsers if command.__name__ == options.command)
         sys.exit(command(parsers[command], options))
     except ImportError as error:  # it names the cure
         sys.exit(str(error))

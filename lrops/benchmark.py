@@ -1,4 +1,4 @@
-"""What a schedule costs a training step: the contenders, the step, and a comparison in which all take turns."""
+"""What a schedule costs a training step: the contenders, the step, and their times, measured in turns."""
 
 import dataclasses
 import gc
@@ -21,7 +21,7 @@ FIRST_CYCLE = (TOTAL - WARMUP) // 7  # three of them, each twice as long as the 
 
 
 class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
-    """A curve in TensorFlow's ops, without a branch, as tutorials give it."""
+    """A curve in TensorFlow's ops, without a branch, as in tutorials."""
 
     def __init__(self, decay="cosine"):
         self.decay = decay
@@ -42,7 +42,7 @@ class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
         return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
 
     def get_config(self):
-        """Which curve; its numbers are those of the comparison."""
+        """The name of the curve; its numbers are constants of this module."""
         return {"decay": self.decay}
 
 
@@ -58,12 +58,12 @@ class Joined(keras.optimizers.schedules.LearningRateSchedule):
         return tf.where(step < WARMUP, self.warmup(step), self.decay(step - WARMUP))
 
     def get_config(self):
-        """What is joined to the warmup."""
+        """The schedule after the warmup."""
         return {"decay": self.decay}
 
 
 def curves():
-    """The curves of lrops that are compared, by what goes down from the peak."""
+    """The curves of lrops that are compared, by the name of their decay."""
     return {
         "cosine": WarmupCosineDecay(PEAK, WARMUP, TOTAL, ALPHA),
         "linear": WarmupDecay(PEAK, WARMUP, TOTAL, ALPHA, decay="linear"),
@@ -76,8 +76,8 @@ def curves():
 def contenders(names=None, decay="cosine"):
     """The contenders, or those of `names`: name -> what an optimizer takes as `learning_rate`.
 
-    They are a constant rate, twice to show the noise; the curve of lrops that `curves` has under this decay; and what
-    users of Keras write for that curve.
+    They are a constant rate, twice to show the noise; the curve of lrops with this decay; and what users of Keras
+    write for that curve.
     """
     library = keras.optimizers.schedules
     rates = {"constant": PEAK, "constant, again": PEAK, "lrops": curves()[decay]}
@@ -109,8 +109,8 @@ class Step:
 
 
 def called(run, wait=lambda: None, **fields):
-    """A `Step` of what traces and compiles when it is first called: that call is made and timed."""
-    gc.collect()  # else this call would pay, with a sixth of a second, for what others have left
+    """A `Step` whose first call, which traces and compiles, has been made and timed."""
+    gc.collect()  # else this call would also collect the garbage of earlier ones, which takes a sixth of a second
     start = time.perf_counter()
     run()
     wait()
@@ -124,7 +124,7 @@ def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="gr
         rate: A float or a schedule.
         optimizer: The name of a Keras optimizer; AdamW gets a weight decay.
         variables: How many weights.
-        elements: Of each: few, so that what a step costs besides its arithmetic is seen.
+        elements: The size of a weight. It is small, so that the cost of the schedule is not hidden by arithmetic.
         mode: "eager", "graph" or "xla".
     """
     weights = [keras.Variable(np.ones(elements, "float32")) for _ in range(variables)]
@@ -153,7 +153,7 @@ def gpu_events(step, count):
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     step()
-    tf.test.experimental.sync_devices()  # else the end of this call is counted too
+    tf.test.experimental.sync_devices()  # else the end of this call would be counted too
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             for _ in range(count):
@@ -169,15 +169,15 @@ def gpu_events(step, count):
 
 
 def alternate(steps, rounds, seconds):
-    """Times all of `steps` in turn, so that a slower minute of the machine hits all alike.
+    """Times all of `steps` in turn, so that a slow minute of the machine slows all of them alike.
 
     Args:
         steps: Name -> `Step`.
-        rounds: How often each has its turn.
-        seconds: Of a turn.
+        rounds: How many turns each step has.
+        seconds: The length of a turn.
 
     Returns:
-        Name -> the microseconds of a call, a list with one number a round.
+        Name -> the microseconds a call took, one number for each round.
     """
 
     def microseconds(step, calls):
@@ -194,9 +194,9 @@ def alternate(steps, rounds, seconds):
 
 
 def summary(times, baseline="constant"):
-    """Of what `alternate` gave: name -> median, spread (half of the middle half) and ratio to the baseline.
+    """The times that `alternate` returns, as name -> median, spread and ratio to the baseline.
 
-    The ratio is the median of the rounds' ratios.
+    The spread is half of the interquartile range. The ratio is the median of the ratios of all rounds.
     """
     rows = {}
     for name, values in times.items():
@@ -211,7 +211,7 @@ def summary(times, baseline="constant"):
 
 
 def figures(steps, rounds, seconds, baseline="constant"):
-    """The `summary` of the steps' times, with what is known of each. The arguments are those of both."""
+    """The `summary` of the steps' times, with the facts of each step. Arguments: see `alternate` and `summary`."""
     rows = summary(alternate(steps, rounds, seconds), baseline)
     for name, step in steps.items():
         rows[name] |= {"first_call_s": step.first_call, "nodes": step.nodes, "instructions": step.instructions}
@@ -219,10 +219,10 @@ def figures(steps, rounds, seconds, baseline="constant"):
 
 
 def built(make, rates):
-    """Name -> `make(rate)` for each of `rates`, name -> rate, after a first one that is thrown away.
+    """Name -> `make(rate)` for each of `rates`, name -> rate. One more is built first and thrown away.
 
-    What a process builds first runs up to a fifth faster than the same built second (seen under XLA, with a constant
-    rate twice), and its first call pays for what all share.
+    The step that a process builds first runs up to a fifth faster than the same step built second (seen under XLA,
+    with a constant rate twice), and its first call also sets up what all of them share.
     """
     make(next(iter(rates.values())))
     return {name: make(rate) for name, rate in rates.items()}
@@ -238,12 +238,12 @@ def compare(
     elements=256,
     decay="cosine",
 ):
-    """One case: every contender's step, built and timed. Name -> a dict of its figures.
+    """Builds and times the step of every contender. Returns name -> a dict of its figures.
 
     Args:
-        optimizer, variables, elements, mode: As of `training_step`.
-        rounds, seconds: As of `alternate`.
-        names, decay: As of `contenders`.
+        optimizer, variables, elements, mode: See `training_step`.
+        rounds, seconds: See `alternate`.
+        names, decay: See `contenders`.
     """
     rates = contenders(names, decay)
     steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates)
@@ -252,10 +252,10 @@ def compare(
 
 COLUMNS = {  # of a row: heading and format
     "counted": ("million instructions a step", ".2f"),
-    "us": ("us a step", ".0f"),
-    "spread_us": ("+-", ".0f"),
-    "ratio": ("of constant", ".2f"),
-    "of_cosine": ("of the cosine", ".2f"),
+    "us": ("step time, us", ".0f"),
+    "spread_us": ("spread, us", ".0f"),
+    "ratio": ("step time / constant rate", ".2f"),
+    "of_cosine": ("time / cosine", ".2f"),
     "first_call_s": ("first call, s", ".2f"),
     "nodes": ("graph nodes", ".0f"),
     "instructions": ("XLA instructions", ".0f"),
@@ -267,11 +267,32 @@ COLUMNS = {  # of a row: heading and format
 def table(rows):
     """The rows of `compare` as a Markdown table, with the columns that any of them has."""
     columns = {key: COLUMNS[key] for key in COLUMNS if any(row.get(key) for row in rows.values())}
-    lines = [
-        "| learning rate | " + " | ".join(heading for heading, _ in columns.values()) + " |",
-        "|---" + "|--:" * len(columns) + "|",
-    ]
+    headings = {key: heading for key, (heading, _) in columns.items()}
+    if "constant" not in rows and "ratio" in headings:
+        headings["ratio"] = "ratio"  # to another row
+    elif "counted" in headings:
+        headings["ratio"] = "instructions / constant rate"
+    lines = ["| learning rate | " + " | ".join(headings.values()) + " |", "|---" + "|--:" * len(columns) + "|"]
     for name, row in rows.items():
         cells = [name] + [f"{row[key]:{form}}" if row.get(key) else "" for key, (_, form) in columns.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def noise(rows):
+    """What the differences in the rows of `compare` are worth, in a sentence.
+
+    The noise is what two identical steps differ by: the constant rate and the constant rate again.
+    """
+    constant, again = rows["constant"], rows["constant, again"]
+    found = max(abs(again["ratio"] - 1), constant["spread_us"] / constant["us"], 0.01)
+    largest = max(abs(row["ratio"] - 1) for name, row in rows.items() if name not in ("constant", "constant, again"))
+    percent = f"{math.ceil(100 * found)} %"
+    if found < largest:
+        return f"Differences below {percent} are noise: the step with the constant rate varies as much."
+    if found < 0.05:
+        return f"No difference: all step times agree within the noise, {percent}."
+    return (
+        f"Too noisy to compare: the step with the constant rate alone varies by {percent}, and no other differs more. "
+        "Close other programs and pass more --rounds."
+    )

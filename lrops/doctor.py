@@ -1,7 +1,6 @@
-"""Checks an installation from the ground up: what is there, whether it loads, whether every path gives the right bits.
+"""Checks an installation: what is there, whether it loads, and whether every path computes the right bits.
 
-The checks run in a process of their own, so that one which ends the process, as loading a broken library can, is a
-finding like any other. Nothing is repaired.
+The checks run in a second process, because loading a broken library can end the process. Nothing is repaired.
 """
 
 import contextlib
@@ -35,11 +34,11 @@ _REPORT = "please report this with the output of `python -m lrops doctor --json`
 _OK, _NOTE, _FAILED, _SKIPPED = "ok", "note", "failed", "skipped"
 
 
-_STARTED = "LROPS_DOCTOR"  # set where this is the process that a doctor has started
+_STARTED = "LROPS_DOCTOR"  # set in the process that a doctor has started
 
 
 class Note(Exception):
-    """What is worth knowing and no fault. With facts, the checks that need this one go on."""
+    """A finding that is no fault. If it has facts, the checks that need this one go on."""
 
     def __init__(self, says, facts=None):
         super().__init__(says)
@@ -52,7 +51,7 @@ def check_python():
 
 
 def check_module():
-    """The compiled module, which needs no TensorFlow: what was built, and the libraries that stand beside it."""
+    """The compiled module, which needs no TensorFlow, and the libraries beside it."""
     from lrops import _loader, _native
 
     folder = os.path.dirname(_native.__file__)
@@ -67,7 +66,7 @@ def check_host():
 
 
 def check_tensorflow():
-    """TensorFlow, and whether this lrops carries libraries for it."""
+    """TensorFlow, and whether this lrops has libraries for it."""
     from lrops import _loader
 
     tf, installed = _loader.import_tensorflow(), _loader.distributions()
@@ -80,13 +79,13 @@ def check_tensorflow():
     }
     if len(set(installed.values())) > 1:
         raise ImportError(
-            f"more than one TensorFlow is installed, one over the other ({names}): run `pip uninstall -y "
-            f"{' '.join(sorted(installed))}`, then install the one that you want."
+            f"more than one TensorFlow is installed, in one folder ({names}), and their files are mixed: run `pip "
+            f"uninstall -y {' '.join(sorted(installed))}`, then install the one that you want."
         )
     if len(installed) > 1:
         raise Note(
-            f"more than one distribution of TensorFlow is installed, of the same version ({names}): they work as one. "
-            "To remove one, uninstall all of them first, then install the other again.",
+            f"more than one distribution of TensorFlow is installed, in one folder and of the same version ({names}). "
+            "That works. To remove one, uninstall all of them, then install the one that you want to keep.",
             facts,
         )
     return facts
@@ -118,21 +117,21 @@ def check_kernels():
     for op, devices in kernels.items():
         if not needed <= devices:
             raise RuntimeError(
-                f"{op} has kernels for {', '.join(sorted(devices))}, and none for "
+                f"{op} has kernels for {', '.join(sorted(devices))}, but none for "
                 f"{', '.join(sorted(needed - devices))}: {_REPORT}."
             )
     return {op: sorted(devices) for op, devices in kernels.items()}
 
 
 def registered_kernels():
-    """The devices that TensorFlow has kernels for, as {"CPU", "XLA_CPU_JIT"}, by the name of each op of lrops."""
+    """The devices for which each op of lrops has a kernel: name of the op -> such as {"CPU", "XLA_CPU_JIT"}."""
     import tensorflow as tf
     from tensorflow.core.framework import kernel_def_pb2
 
     class Buffer(ctypes.Structure):  # TF_Buffer
         _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p)]
 
-    # No function of TensorFlow's Python API tells; these are of its C API.
+    # TensorFlow's Python API has no function for this. Its C API has.
     framework, cc = (
         ctypes.CDLL(os.path.join(tf.sysconfig.get_lib(), f"libtensorflow_{name}.so.2")) for name in ("framework", "cc")
     )
@@ -173,7 +172,7 @@ def check_driver():
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise Note(f"none of NVIDIA: {error}") from error
+        raise Note(f"no NVIDIA driver is installed ({error}). Only an NVIDIA GPU needs it.") from error
     version, release, count = ctypes.c_int(), ctypes.create_string_buffer(80), ctypes.c_int()
     code = (
         cuda.cuDriverGetVersion(ctypes.byref(version)) or cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
@@ -181,7 +180,11 @@ def check_driver():
     if code:
         name = ctypes.c_char_p()
         cuda.cuGetErrorName(code, ctypes.byref(name))
-        raise Note(f"it is installed and finds no GPU that it can use: {(name.value or b'error %d' % code).decode()}")
+        says = (name.value or b"error %d" % code).decode()
+        raise Note(
+            f"the NVIDIA driver is installed, but finds no GPU that it can use ({says}). If there is one, look at "
+            "`nvidia-smi`, CUDA_VISIBLE_DEVICES, and whether the container was started with access to it."
+        )
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         known = not (nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(release, len(release)))
@@ -198,15 +201,17 @@ def check_gpu():
     """The GPUs that TensorFlow sees, and whether the CUDA kernel covers them."""
     import tensorflow as tf
 
-    from lrops import _native
+    from lrops import _loader, _native
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
+        installed = " ".join(sorted(_loader.distributions())) or "this TensorFlow"
+        wanted = f"'tensorflow[and-cuda]=={'.'.join(tf.__version__.split('.')[:2])}.*'"
         if tf.test.is_built_with_cuda():
-            cause = "for a GPU it needs the driver above, and CUDA's libraries, which come with `tensorflow[and-cuda]`"
+            cure = f"It needs the driver above and the libraries of CUDA: run `pip install {wanted}`"
         else:
-            cause = "it is built without CUDA: for a GPU, install `tensorflow[and-cuda]` in its place"
-        raise Note(f"TensorFlow sees none; {cause}.")
+            cure = f"It is built without CUDA: to use a GPU, uninstall {installed}, then run `pip install {wanted}`"
+        raise Note(f"TensorFlow sees no GPU. {cure}.")
     cuda = _native.build_info["cuda"]
     least = int(re.search(r"compute_(\d+)", cuda)[1])  # as tools/ptx.py writes it
     cards = []
@@ -214,11 +219,11 @@ def check_gpu():
         details = tf.config.experimental.get_device_details(gpu)  # of a card that is not NVIDIA's it may be empty
         card, capability = details.get("device_name", "an unnamed GPU"), details.get("compute_capability")
         if tf.test.is_built_with_rocm():
-            raise Note(f"{card} is driven by ROCm, and lrops has no kernel for it: evaluations run on the CPU.")
+            raise Note(f"{card} is driven by ROCm, for which lrops has no kernel: evaluations run on the CPU.")
         cards.append(f"{card} (compute {capability[0]}.{capability[1]})" if capability else f"{card} (not NVIDIA's)")
         if capability and 10 * capability[0] + capability[1] < least:
             raise RuntimeError(
-                f"{cards[-1]} is older than what the CUDA kernel is for: {cuda}. Train on the CPU or under XLA."
+                f"{cards[-1]} is older than the CUDA kernel allows ({cuda}). Train on the CPU or under XLA."
             )
     return {"cards": cards, "covered_by": cuda}
 
@@ -242,14 +247,14 @@ def _on(device, jit_compile):
         def evaluate(step):
             return {name: schedule(step) for name, schedule in schedules.items()}
 
-        # One function for all: what it costs is mostly its compilation.
+        # One function for all curves: most of the time is compilation.
         call = evaluate if jit_compile is None else tf.function(evaluate, jit_compile=jit_compile, autograph=False)
         with tf.device(device):
             rates = call(tf.constant(_STEPS))
         for name, rate in rates.items():
             if jit_compile is None and not rate.device.endswith(device):
                 raise RuntimeError(
-                    f"TensorFlow evaluated {name} on {rate.device} and not on {device}, as it was told to: {_REPORT}."
+                    f"TensorFlow was told to evaluate {name} on {device}, and did it on {rate.device}: {_REPORT}."
                 )
         return _compare({name: rate.numpy() for name, rate in rates.items()})
 
@@ -277,7 +282,7 @@ _CHECKS = {
 
 
 def _compare(found):
-    """What is said of the rates, by the name of the curve, if they are those of the reference."""
+    """Compares the rates of each curve, by its name, with the reference. Returns the facts of the finding."""
     from lrops import curves, reference
 
     for name, rates in found.items():
@@ -304,10 +309,10 @@ def _examined():
                 status, says = _SKIPPED, f"needs {missing[0]}"
             else:
                 facts = check()
-                status, says = _OK, "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in facts.items())
+                status, says = _OK, _sentence(facts)
         except Note as note:
             status, says, facts = _NOTE, str(note), note.facts
-        except Exception as error:  # whatever it is, it is a finding
+        except Exception as error:  # any error is a finding
             status, says = _FAILED, str(error) or type(error).__name__
         if status == _OK or facts:
             reached.add(name)
@@ -317,13 +322,19 @@ def _examined():
 def examine_here():
     """Runs the checks in this process and prints each as a line of JSON."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what TensorFlow or another library prints is no answer
+    os.dup2(2, 1)  # what TensorFlow or another library prints must not be taken for an answer
     for finding in _examined():
         print(json.dumps(finding), file=answers, flush=True)
 
 
 def _finding(name, status, says, facts=()):
     return {"name": name, "status": status, "says": says, "facts": dict(facts)}
+
+
+def _sentence(facts):
+    if "bits" in facts:
+        return f"{facts['rates']} rates of {facts['curves']} curves equal the reference, bit for bit"
+    return "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in facts.items())
 
 
 def _text(value):
@@ -340,19 +351,19 @@ def examine():
     if os.environ.get(_STARTED) or getattr(sys, "frozen", False) or not sys.executable:
         yield from _examined()
         return
-    # The child must import what this process imports, however it was started. Python puts the working directory in
-    # front of the path, and must not where it is not there in this process (3.11 and newer). TensorFlow takes names of
-    # files in UTF-8 only, whatever the terminal's encoding is.
+    # The child must import what this process imports, however this one was started. PYTHONSAFEPATH (3.11 and newer)
+    # keeps Python from putting the working directory first. TensorFlow takes file names in UTF-8 only, whatever the
+    # terminal's encoding is.
     folders = os.pathsep.join(folder for folder in sys.path if isinstance(folder, str))  # Python skips the others too
     path = {"PYTHONPATH": folders, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
-    # Beside a training, it must not take what is left of the GPU's memory.
+    # If a training runs on the same GPU, the child must not take the rest of its memory.
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     environment = quiet | os.environ | path | {_STARTED: "1"}
-    # As multiprocessing starts its processes.
+    # The same function gives multiprocessing the flags of its processes.
     flags = subprocess._args_from_interpreter_flags()
     command = [sys.executable, *flags, "-m", "lrops", "doctor", "--here"]
     left = list(_CHECKS)
-    # A file for what is said besides: a pipe that nobody reads yet would hold the process up once it is full.
+    # Standard error goes to a file: a pipe that nobody reads would stop the process once it is full.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
@@ -369,19 +380,20 @@ def examine():
         last = errors.read().strip().rpartition("\n")[2]
     broken, *rest = left or ["end"]
     ended = f"by signal {-process.returncode}" if process.returncode < 0 else f"with code {process.returncode}"
-    yield _finding(broken, _FAILED, f"the process ended {ended}. {last}".strip())
+    last = f" ({last})" if last else ""
+    yield _finding(broken, _FAILED, f"this check ended the process {ended}{last}: {_REPORT}.")
     for name in rest:
         yield _finding(name, _SKIPPED, f"needs {broken}")
 
 
 def say(text):
-    """Prints a line, on a terminal of any encoding: what that does not have, as an escape sequence."""
+    """Prints a line. A character that the terminal's encoding lacks is printed as an escape sequence."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def main(as_json=False):
-    """Prints the findings. Returns the exit code: 1 where a check failed."""
+    """Prints the findings. Returns the exit code: 1 if a check failed."""
     findings = []
     for finding in examine():
         findings.append(finding)

@@ -1,4 +1,4 @@
-"""`python -m lrops`: what the doctor finds in a broken installation, and the table and the picture."""
+"""The command line: what the doctor finds in a broken installation, the table, the picture and the benchmark."""
 
 import ast
 import ctypes
@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -16,10 +17,11 @@ from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow, run_python
 
 from lrops import _loader, _native, benchmark, curves, doctor, reference
 
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PEAK = ["--initial-learning-rate", "1e-3", "--warmup-steps", "1000"]
 CURVE = [*PEAK, "--total-steps", "100000"]
 # What the doctor says of a path that is good.
-GOOD = "curves 5; rates 50; bits of the reference"
+GOOD = "50 rates of 5 curves equal the reference, bit for bit"
 
 
 def lrops(*arguments, folder, package=None):
@@ -63,7 +65,7 @@ def test_no_tensorflow(package):
     result = lrops("doctor", "--json", folder=package.parent, package=package)
     found = findings(result)
     assert result.returncode == 1
-    assert found["TensorFlow"][0] == "failed" and "pip install 'lrops[cpu]'" in found["TensorFlow"][1]
+    assert found["TensorFlow"][0] == "failed" and "pip install" in found["TensorFlow"][1]
     assert found["host function"][0] == "ok" and found["op"] == ("skipped", "needs TensorFlow")
     said = lrops("doctor", folder=package.parent, package=package).stdout
     assert said.endswith("1 of 15 checks failed: TensorFlow.\n")
@@ -90,7 +92,8 @@ def test_a_process_that_dies_is_a_finding(package):
     result = lrops("doctor", "--json", folder=package.parent, package=package)
     assert result.returncode == 1
     found = findings(result)
-    assert found["TensorFlow"] == ("failed", f"the process ended by signal {signal.SIGSEGV.value}.")
+    status, says = found["TensorFlow"]
+    assert status == "failed" and says.startswith(f"this check ended the process by signal {signal.SIGSEGV.value}: ")
     assert found["op"] == found["GPU, XLA"] == ("skipped", "needs TensorFlow")
 
 
@@ -285,7 +288,7 @@ def test_wrong_bits_and_a_missing_kernel_are_findings(monkeypatch):
     ):
         doctor.check_host()
     monkeypatch.setattr(doctor, "registered_kernels", lambda: {"Lrops>WarmupDecay": {"CPU", "GPU"}})
-    with pytest.raises(RuntimeError, match="kernels for CPU, GPU, and none for XLA_CPU_JIT"):
+    with pytest.raises(RuntimeError, match="kernels for CPU, GPU, but none for XLA_CPU_JIT"):
         doctor.check_kernels()
 
 
@@ -322,7 +325,9 @@ def test_the_table_needs_no_tensorflow(package):
         "table", *CURVE, "--alpha", "0.25", "--steps", *map(str, steps), folder=package.parent, package=package
     )
     assert result.returncode == 0, result.stderr
-    rates = [np.float32(line.split()[-1]) for line in result.stdout.splitlines()]
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["step", "learning", "rate"]
+    rates = [np.float32(line.split()[-1]) for line in lines]
     curve = Curve(initial_learning_rate=1e-3, warmup_steps=1000, total_steps=100_000, alpha=0.25)
     np.testing.assert_array_equal(rates, reference.warmup_decay(steps, **curve.arguments()))
 
@@ -347,7 +352,7 @@ def test_the_table_of_every_curve(tmp_path, decay):
         arguments["decay"] = decay
     function = {"inverse_sqrt": "warmup_inverse_sqrt", "restarts": "warmup_cosine_restarts"}.get(decay, "warmup_decay")
     expected = getattr(reference, function)(steps, **arguments)
-    rates = [expected.dtype.type(line.split()[-1]) for line in result.stdout.splitlines()]
+    rates = [expected.dtype.type(line.split()[-1]) for line in result.stdout.splitlines()[1:]]
     np.testing.assert_array_equal(rates, expected)
 
 
@@ -362,7 +367,7 @@ def test_the_help_says_which_curve_takes_an_option(tmp_path):
 
 def test_the_table_shows_the_landmarks(tmp_path):
     result = lrops("table", *CURVE, "--hold-steps", "10", "--start-step", "-1", folder=tmp_path)
-    lines = [line.split() for line in result.stdout.splitlines()]
+    lines = [line.split() for line in result.stdout.splitlines()[1:]]
     assert [(" ".join(words[:-2]), words[-2]) for words in lines] == [
         ("start", "-1"),
         ("middle of warmup", "499"),
@@ -395,9 +400,16 @@ def test_the_plot_needs_no_tensorflow(package):
     [
         (["table", *CURVE, "--total-steps", "10"], 2, "error: total_steps counts warmup and hold"),
         (["table", *CURVE, "--dtype", "int8"], 2, "error: dtype must be"),
-        (["table", *CURVE, "--steps", str(2**64)], 2, "error: steps must fit in 64 bits"),
-        (["table", *CURVE, "--warmup-steps", str(2**64)], 2, "must fit in 64 bits"),
-        (["table", *CURVE, "--warmup-steps", "1.5"], 2, "invalid int value: '1.5'"),
+        (["table", *CURVE, "--steps", "0", str(2**63)], 2, f"--steps: must fit in 64 bits. Received: {2**63}"),
+        (["table", *CURVE, "--warmup-steps", "1e999999"], 2, "--warmup-steps: must fit in 64 bits"),
+        (
+            ["table", *CURVE, "--warmup-steps", "1.5"],
+            2,
+            "lrops table: error: argument --warmup-steps: must be a whole number, such as 1000, 1_000 or 1e3. "
+            "Received: 1.5. `python -m lrops table --help` lists the options.\n",
+        ),
+        (["table", *CURVE, "--warmup-steps", "nan"], 2, "must be a whole number"),
+        (["table", *CURVE, "--alpha", "0,1"], 2, "--alpha: must be a number, such as 0.001 or 1e-3. Received: 0,1"),
         (["table", *CURVE, "--decay", "cosin"], 2, "invalid choice: 'cosin'"),
         (["plot", *PEAK, "--decay", "linear"], 2, "the following arguments are required: --total-steps"),
         (["table", *PEAK, "--decay", "restarts"], 2, "the following arguments are required: --first-decay-steps"),
@@ -405,7 +417,7 @@ def test_the_plot_needs_no_tensorflow(package):
         (
             ["plot", *PEAK, "--decay", "inverse_sqrt", "--alpha", "0.1"],
             2,
-            "error: --alpha is an option of --decay cosine, linear, minus_sqrt, restarts: leave it out with another. "
+            "error: --alpha works only with --decay cosine, linear, minus_sqrt, restarts: leave it out. "
             "Received: --decay inverse_sqrt --alpha 0.1",
         ),
         (["table", *CURVE, "--t-mul", "2"], 2, "Received: --decay cosine --t-mul 2.0"),
@@ -416,15 +428,51 @@ def test_the_plot_needs_no_tensorflow(package):
 )
 def test_what_is_refused(tmp_path, arguments, code, said):
     result = lrops(*arguments, folder=tmp_path)
-    assert result.returncode == code and said in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert result.returncode == code and said in result.stderr, result.stderr
+    assert len(result.stderr.splitlines()) == 1 and "usage" not in result.stderr
+
+
+def test_whole_numbers_as_people_write_them(tmp_path):
+    exact = 2**53 + 1  # no float64
+    options = ["--warmup-steps", "1e3", "--total-steps", "100_000.0", "--steps", "0.5e3", "1_000", f"{exact}.0"]
+    result = lrops("table", "--initial-learning-rate", "1e-3", *options, folder=tmp_path)
+    steps = [line.split()[0] for line in result.stdout.splitlines()[1:]]
+    assert steps == ["500", "1,000", f"{exact:,}"], result
+
+
+def test_the_version_needs_no_tensorflow(package):
+    (package.parent / "tensorflow.py").write_text("raise ModuleNotFoundError('no', name='tensorflow')\n")
+    result = lrops("--version", folder=package.parent, package=package)
+    facts = _loader.build_info
+    assert result.stdout.startswith(f"lrops {facts['version']}, commit {facts['commit']}, with "), result
+    assert result.stdout.endswith(f"{', '.join(_loader.supported_tensorflow())}\n")
+
+
+@pytest.mark.parametrize("name", ["lrops", "train"])
+def test_the_console_script(package, name):
+    """The command `lrops` starts without TensorFlow; a program of another name gets all of lrops, or the cure."""
+    (package.parent / "tensorflow.py").write_text("raise ModuleNotFoundError('no', name='tensorflow')\n")
+    declared = re.search(r'\[project.scripts\]\nlrops = "(.+):(.+)"', PYPROJECT.read_text("utf-8")).groups()
+    assert declared == ("lrops.__main__", "main")
+    (package.parent / "bin").mkdir()
+    script = package.parent / "bin" / name  # as pip writes it
+    script.write_text("import sys\nfrom lrops.__main__ import main\nsys.exit(main())\n")
+    result = run_python(script, "doctor", folder=package.parent, PYTHONPATH=str(package.parent))
+    assert result.returncode == 1
+    if name == "lrops":
+        assert "failed   TensorFlow " in result.stdout and result.stdout.endswith("checks failed: TensorFlow.\n"), (
+            result
+        )
+    else:
+        assert "ImportError: lrops needs TensorFlow" in result.stderr, result
 
 
 @pytest.mark.parametrize(
     ("module", "arguments", "said"),
     [
-        ("matplotlib", ["plot", *CURVE], "pip install 'lrops[plot]'"),
+        ("matplotlib", ["plot", *CURVE], "pip install matplotlib"),
         ("ml_dtypes", ["table", *CURVE, "--dtype", "bfloat16"], "pip install ml_dtypes"),
-        ("tensorflow", ["bench"], "none is installed: run `pip install 'lrops[cpu]'"),
+        ("tensorflow", ["bench"], "lrops needs TensorFlow, and none is installed"),
     ],
 )
 def test_what_is_not_installed(package, module, arguments, said):
@@ -488,6 +536,21 @@ def test_the_benchmark_runs(tmp_path):
     rows = [line.split("|")[1:4] for line in result.stdout.splitlines() if line.startswith("| ")][1:]
     assert [row[0].strip() for row in rows] == list(benchmark.contenders(decay="linear"))
     assert all(float(row[1]) > 0 for row in rows)
+    assert "retracing" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("again", "lrops", "keras", "said"),
+    [
+        (1.02, 0.95, 1.46, "Differences below 2 % are noise"),
+        (1.00, 1.005, 0.995, "No difference: all step times agree within the noise, 1 %"),
+        (0.93, 1.06, 0.96, "Too noisy to compare: the step with the constant rate alone varies by 7 %"),
+    ],
+)
+def test_what_a_comparison_is_worth(again, lrops, keras, said):
+    ratios = {"constant": 1.0, "constant, again": again, "lrops": lrops, "Keras": keras}
+    rows = {name: {"us": 1000, "spread_us": 5, "ratio": ratio} for name, ratio in ratios.items()}
+    assert benchmark.noise(rows).startswith(said)
 
 
 def test_only_the_command_itself_defers_loading(tmp_path):
