@@ -14,7 +14,7 @@ THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test test-fast dev lint lint-fast format docs fuzz sanitize bench gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
+.PHONY: demo test test-fast dev lint lint-fast format docs fuzz sanitize bench pictures gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
 
 # The package as it is installed; after `make dev`, the checkout itself.
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
@@ -22,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet
 # pytest runs in $(VENV), so that `import lrops` finds what is installed there and not the folder of that name here.
 PYTEST = cd '$(VENV)' && $(BIN)/python -m pytest -n 2 -c '$(CURDIR)/pyproject.toml'
 
-demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer with and without warmup; writes demo/vit.png
+demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer three times; writes demo/vit.png
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/examples/train_vit.py' --output '$(CURDIR)/demo/vit.png'
 
 test: $(LROPS) $(VENV)/test  ## every test that this machine can run; ARGS="-k name" for some of them
@@ -82,6 +82,9 @@ sanitize: $(LROPS) $(VENV)/test  ## runs the op, XLA and the module under Addres
 
 bench: $(LROPS) $(VENV)/test  ## compares a step's time with lrops, a constant rate and other schedules
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)
+
+pictures: $(LROPS) $(VENV)/demo  ## draws docs/curves/*.png
+	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/tools/pictures.py'
 
 # TensorFlow's CUDA build needs a separate environment: in $(VENV) it would overwrite tensorflow-cpu.
 gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: runs tests/gpu and the doctor, and writes build/gpu.md for RESULTS.md

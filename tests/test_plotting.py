@@ -1,7 +1,7 @@
 """Pictures of curves: what is drawn where, on which axes, and what is said if it cannot be drawn."""
 
 import keras
-import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import tf_keras
@@ -79,6 +79,46 @@ def test_only_what_a_step_reaches_is_named():
     assert texts(PICTURES["no_step_reaches_the_peak"].plot()) == ["warmup"]
     assert texts(PICTURES["no_step_reaches_the_floor"].plot())[:-1] == ["warmup", "decay"]
     assert texts(PICTURES["inverse_sqrt"].plot()) == ["warmup", "decay", "peak 0.001 at step 1,000"]
+
+
+CYCLES = {
+    "long": (lrops.WarmupCosineRestarts(1e-3, 100, 1000, t_mul=1.0, cycles=4), ["cycle 1", "cycle 4", "floor"]),
+    "short": (lrops.WarmupCosineRestarts(1e-3, 500, 1000, t_mul=1.0, cycles=12), ["1", "12", "floor"]),
+    "many": (lrops.WarmupCosineRestarts(1e-3, 100, 100, t_mul=1.0, cycles=40), ["40 cycles", "floor"]),
+    "without end": (lrops.WarmupCosineRestarts(1e-3, 100, 1000), ["5", "..."]),
+    "no warmup": (lrops.WarmupDecay(1e-3, 1, 100_000, decay="linear", hold_steps=10), ["hold", "decay", "floor"]),
+}
+
+
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("name", CYCLES)
+def test_the_names_of_phases_do_not_touch(name, width):
+    schedule, expected = CYCLES[name]
+    figure = matplotlib.figure.Figure(figsize=(width, 3), layout="constrained")
+    ax = schedule.plot(ax=figure.subplots())
+    figure.draw_without_rendering()
+    phases = [text for text in ax.texts if " at step " not in text.get_text().replace("\n", " ")]
+    names = [text.get_text() for text in phases]
+    assert names[0] == "warmup" and (width == 4 or set(expected) <= set(names))
+    assert sum("cycle" in name or name.isdigit() for name in names) in (0, 1, curves_of(schedule))  # all or none
+    boxes = [text.get_window_extent() for text in phases]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert ax.bbox.x0 <= boxes[0].x0 + 1 and boxes[-1].x1 <= ax.bbox.x1 + 1
+
+
+def curves_of(schedule):
+    return sum(name.startswith("cycle") for name, _, _ in curves.phases(schedule.get_config()))
+
+
+def test_a_legend_of_many_is_below_and_makes_the_figure_higher():
+    many = [hold(alpha=alpha, warmup_steps=warmup) for alpha in (0.0, 0.1, 0.2, 0.3) for warmup in (10, 100)]
+    figure = plotting.plot(*many).figure
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    legend, label = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
+    assert legend.y1 < label.y0 and legend.y0 >= 0 and ax.bbox.height > 250
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 8
+    matplotlib.pyplot.close(figure)
 
 
 def test_the_phases_and_landmarks_of_a_curve_without_an_end():
@@ -197,4 +237,4 @@ def test_bad_arguments(tmp_path):
 def test_without_matplotlib_only_drawing_fails(tmp_path):
     script = "import sys\nsys.modules['matplotlib'] = None\nimport lrops\nlrops.WarmupCosineDecay(1e-3, 10, 100).plot()"
     result = run_python("-c", script, folder=tmp_path)
-    assert "run `pip install 'lrops[plot]'`" in result.stderr, result.stderr
+    assert "run `pip install matplotlib`" in result.stderr, result.stderr
