@@ -1,6 +1,6 @@
-"""What the schedule costs a step against every other that a user could pick; `make bench` runs it.
+"""Measures the step time with lrops and with every schedule that a user could pick instead; `make bench` runs it.
 
-Each case runs in its own process, in which the contenders take turns. report.py makes tables of results.json.
+Each case runs in its own process, in which the contenders take turns. report.py makes tables from results.json.
 """
 
 import argparse
@@ -89,7 +89,7 @@ FULL = [
     behind_a_warmup_case(300, "graph", ["PolynomialDecay", "CosineDecay"]),
     behind_a_warmup_case(100, "xla", ["PolynomialDecay", "CosineDecay"]),
 ]
-# Too slow for `make bench`: three minutes a contender. Measured where --only names them.
+# Too slow for `make bench`: three minutes for each contender. Only --only runs them.
 SLOW = [
     {
         "name": f"AdamW, 100 variables, {mode}, instructions",
@@ -104,7 +104,7 @@ SLOW = [
 
 
 def check_values(rates=None):
-    """All contenders must be the same curve, to float32's error, before any is timed: these of the cosine, or all."""
+    """Checks that all contenders draw the same curve, to float32's error: `rates` of the cosine, or all contenders."""
     import numpy as np
     import tensorflow as tf
 
@@ -133,7 +133,7 @@ def step(rounds, seconds, **arguments):
 
 
 def fit(rounds, seconds, model):
-    """`model.fit` of a real model; the time of a batch."""
+    """The time of a batch in `model.fit` of a real model."""
     import keras
     import numpy as np
 
@@ -193,7 +193,7 @@ def mirrored(rounds, seconds, replicas):
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
     strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
-    check_values()  # now: before that there could be no logical devices
+    check_values()  # not earlier: it starts TensorFlow's devices, which can then no longer be split
 
     def made(rate):
         with strategy.scope():
@@ -211,7 +211,7 @@ def mirrored(rounds, seconds, replicas):
 
 
 def assigned_by_the_host(step, schedule):
-    """The step, with the rate in a variable that Python assigns before it: what a callback does."""
+    """The step with its rate in a variable, which Python assigns before each step, as a callback does."""
 
     def run():
         step.optimizer.learning_rate = float(schedule.on_host(int(step.optimizer.iterations.numpy())))
@@ -221,7 +221,7 @@ def assigned_by_the_host(step, schedule):
 
 
 def host(rounds, seconds):
-    """A rate that Python assigns before each step, on one device."""
+    """An AdamW step whose rate Python assigns before each step, on one device."""
     from lrops import benchmark
 
     rates = benchmark.contenders(["constant", "lrops"])
@@ -231,7 +231,7 @@ def host(rounds, seconds):
 
 
 def legacy(rounds, seconds):
-    """tf_keras, and the schedule that the TensorFlow Model Garden puts around its CosineDecay."""
+    """An AdamW step of tf_keras, with its schedule and with that of the TensorFlow Model Garden."""
     import importlib.util
 
     import tensorflow as tf
@@ -241,7 +241,7 @@ def legacy(rounds, seconds):
 
     cosine = tf_keras.optimizers.schedules.CosineDecay
     arguments = {"decay_steps": benchmark.TOTAL - benchmark.WARMUP, "alpha": benchmark.ALPHA}
-    # The file alone: its package imports thirty others.
+    # Only this file is loaded: its package imports thirty others.
     path = importlib.metadata.distribution("tf-models-official").locate_file(
         "official/modeling/optimization/lr_schedule.py"
     )
@@ -300,7 +300,7 @@ def optax(rounds, seconds):
 
 
 def size(rounds, seconds):
-    """What a traced step weighs; each contender in a process of its own."""
+    """The size of a traced step, each contender in its own process."""
     rows = {}
     for name in NO_NOISE:
         case = {"kind": "footprint", "arguments": {"name": name}}
@@ -332,7 +332,7 @@ def footprint(rounds, seconds, name):
 
 
 def instructions(rounds, seconds, variables, mode):
-    """The instructions that a processor takes for a step, which do not drift as its time does; valgrind counts them."""
+    """The instructions of a step, counted by valgrind. They do not drift as its time does."""
     import tempfile
 
     rows = {}
@@ -363,19 +363,19 @@ def counted_rates():
 
 
 def counted(rounds, seconds, name, variables, mode, dumps):
-    """One contender, in a process that runs under valgrind, which writes each of its counts to a file `dumps`.N."""
+    """Counts the steps of one contender. The process runs under valgrind, which writes each count to `dumps`.N."""
     import tensorflow as tf
 
     from lrops import benchmark
 
-    # A thread that waits for work looks for it, and that would be counted.
+    # A thread that waits for work polls, and its instructions would be counted.
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     step = benchmark.training_step(counted_rates()[name], variables=variables, mode=mode)
 
     def order(*options):
         ordered = subprocess.Popen(["callgrind_control", *options, str(os.getpid())], stdout=subprocess.DEVNULL)
-        while ordered.poll() is None:  # a process that sleeps takes no orders
+        while ordered.poll() is None:  # valgrind takes no orders while this process sleeps
             pass
         if ordered.returncode:
             raise RuntimeError("callgrind_control failed")
@@ -397,7 +397,7 @@ def counted(rounds, seconds, name, variables, mode, dumps):
 
 
 def evaluation(rounds, seconds):
-    """One evaluation, eagerly, against the bare op and a no-op; and a million at once."""
+    """One eager evaluation, beside the bare op and a no-op; and a million steps in one evaluation."""
     import numpy as np
     import tensorflow as tf
 
@@ -420,7 +420,7 @@ def evaluation(rounds, seconds):
     steps |= {name: made(lambda rate=rate: rate(one)) for name, rate in schedules.items()}
     rows = benchmark.figures(steps, rounds, seconds, "the bare op")
     host = np.arange(1_000_000)
-    # Keras' own schedule with warmup takes no array: it branches on its step.
+    # Keras' own schedule with warmup takes no array, because it branches on its step.
     arrays = ("lrops", "hand-written, tf.where", "Keras PolynomialDecay + CosineDecay")
     vector = {name: made(lambda rate=schedules[name]: rate(many)) for name in arrays}
     vector["lrops, on_host (one thread)"] = made(lambda: schedules["lrops"].on_host(host))
@@ -430,7 +430,7 @@ def evaluation(rounds, seconds):
 
 
 def against_the_cosine(steps, rounds, seconds):
-    """The figures of steps, of which one is named "cosine"."""
+    """The figures of steps, with the ratio to the one named "cosine"."""
     from lrops import benchmark
 
     rows = benchmark.figures(steps, rounds, seconds, "cosine")
@@ -465,7 +465,7 @@ def keras_schedules():
 
 
 def behind_a_warmup(rounds, seconds, variables, mode, names):
-    """An AdamW step with schedules of Keras: as they are, merged only, and behind a warmup."""
+    """An AdamW step with schedules of Keras: alone, in a LinearWarmup of 0 steps, and behind a warmup."""
     import lrops
     from lrops import benchmark
 
@@ -485,7 +485,7 @@ def behind_a_warmup(rounds, seconds, variables, mode, names):
 
 
 def curve_evaluation(rounds, seconds):
-    """One evaluation of each curve of lrops, and a million at once."""
+    """One evaluation of each curve of lrops, and a million steps in one evaluation."""
     import numpy as np
     import tensorflow as tf
 
@@ -616,7 +616,7 @@ def main():
     import report
 
     print(report.markdown(results))
-    print(f"\nWritten: {options.output}. `python {HERE / 'report.py'}` puts it into RESULTS.md and the README.")
+    print(f"\nWritten: {options.output}. `python {HERE / 'report.py'}` writes the tables and the chart from it.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From results.json to the tables and charts that people read: RESULTS.md, the README, docs/overhead.png."""
+"""Writes the tables of RESULTS.md and docs/performance.md, and docs/overhead.png, from results.json."""
 
 import json
 import re
@@ -8,15 +8,16 @@ from lrops import benchmark
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-MARKS = {
-    "lrops": ("#0072b2", "o"),
-    "Keras CosineDecay, warmup": ("#d55e00", "s"),
-    "hand-written, tf.where": ("#009e73", "^"),
+COLOURS = {
+    "constant, again": "#999999",
+    "lrops": "#0072b2",
+    "Keras CosineDecay, warmup": "#d55e00",
+    "hand-written, tf.where": "#009e73",
 }
 
 
 def markdown(results):
-    """All cases of a run: a line on the machine, a table for each case, and what was skipped."""
+    """The machine, a table for each case, and what was skipped."""
     facts = results["facts"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     parts = [f"{facts['cores']} cores of {facts['processor']}; Python {facts['python']}, {versions}."]
@@ -28,19 +29,18 @@ def markdown(results):
     return "\n\n".join(parts)
 
 
-def readme_figures(results):
-    """The few rows that the README shows: AdamW's time, first call and instructions, as ratios to a constant rate's."""
-    contenders = ["constant, again", *MARKS]
+def summary(results):
+    """The rows that docs/performance.md shows: AdamW's step time, first call and instructions, over a constant rate."""
     shown = re.compile(r"AdamW, (100|300) variables, (graph|xla)(, instructions)?")
     cases = [name for name in results["cases"] if shown.fullmatch(name)]
     lines = [
-        "| AdamW step (and first call), of a constant rate's | " + " | ".join(contenders) + " |",
-        "|---" + "|--:" * len(contenders) + "|",
+        "| AdamW: step time / constant rate (first call / constant rate) | " + " | ".join(COLOURS) + " |",
+        "|---" + "|--:" * len(COLOURS) + "|",
     ]
     for case in cases:
         rows, cells = results["cases"][case], [case.removeprefix("AdamW, ")]
         first = rows["constant"].get("first_call_s")
-        for contender in contenders:
+        for contender in COLOURS:
             row = rows.get(contender)
             call = f" ({row['first_call_s'] / first:.2f})" if row and first else ""
             cells.append(f"{row['ratio']:.2f}{call}" if row else "")
@@ -50,36 +50,57 @@ def readme_figures(results):
     return "\n".join(lines)
 
 
+def steps_of_adamw(results, mode):
+    """Number of variables -> the rows of that case."""
+    found = (re.fullmatch(rf"AdamW, (\d+) variables, {mode}", name) for name in results["cases"])
+    return {int(match[1]): results["cases"][match[0]] for match in found if match}
+
+
+def extent(cases, contender):
+    """The lowest and the highest ratio to the constant rate, as text."""
+    ratios = [rows[contender]["ratio"] for rows in cases.values() if contender in rows]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
 def chart(results, path):
-    """The step over the number of variables, as a ratio to a constant rate's."""
+    """AdamW's step time over a constant rate's, in graph mode: a bar for each contender and number of variables."""
     import matplotlib.figure
 
-    figure = matplotlib.figure.Figure(figsize=(8, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, mode in zip(panels, ("graph", "xla"), strict=True):
-        found = (re.fullmatch(rf"AdamW, (\d+) variables, {mode}", name) for name in results["cases"])
-        sizes = sorted(int(match[1]) for match in found if match)
-        noise = 0.0
-        for contender, (colour, marker) in MARKS.items():
-            points = []
-            for size in sizes:
-                rows = results["cases"][f"AdamW, {size} variables, {mode}"]
-                if contender in rows:
-                    points.append((size, rows[contender]["ratio"]))
-                if "constant, again" in rows:
-                    noise = max(noise, abs(rows["constant, again"]["ratio"] - 1))
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=2, label=contender)
-        axes.axhspan(1 - noise, 1 + noise, color="0.9", zorder=0, label="the same constant rate again: noise")
-        axes.axhline(1, color="0.4", linewidth=1)
-        axes.set_xscale("log")
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
-        axes.set_title({"graph": "tf.function", "xla": "jit_compile=True"}[mode], fontsize=10)
-        axes.set_xlabel("variables of the optimizer")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#d9d9d9", linewidth=0.6)
-    panels[0].set_ylabel("AdamW step, of a constant rate's")
-    panels[1].legend(frameon=False, fontsize=8, loc="upper left")
+    figure = matplotlib.figure.Figure(figsize=(8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    keras = "Keras CosineDecay, warmup"
+    cases, xla = steps_of_adamw(results, "graph"), steps_of_adamw(results, "xla")
+    width = 0.2
+    for place, (contender, colour) in enumerate(COLOURS.items()):
+        for group, rows in enumerate(cases.values()):
+            if contender not in rows:
+                continue
+            row, x = rows[contender], group + (place - 1.5) * width
+            spread = row["spread_us"] / rows["constant"]["us"]
+            label = contender if group == 0 else None
+            axes.bar(x, row["ratio"], 0.9 * width, yerr=spread, color=colour, ecolor="0.3", capsize=2, label=label)
+            axes.text(x, 0.03, f"{row['ratio']:.2f}", ha="center", fontsize=8, color="white", fontweight="bold")
+    axes.axhline(1, color="0.3", linewidth=1)
+    axes.set_xticks(range(len(cases)), [f"{size} variables" for size in cases])
+    axes.set_ylabel("step time / constant rate\n(lower is better)")
+    axes.set_xlabel(
+        "AdamW in graph mode. Error bars: half of the interquartile range of the rounds.\n"
+        f"Under XLA: lrops {extent(xla, 'lrops')}, Keras {extent(xla, keras)}, "
+        f"the same constant rate again {extent(xla, 'constant, again')}.",
+        fontsize=9,
+    )
+    slowest = max(rows[keras]["ratio"] for rows in cases.values() if keras in rows)
+    axes.set_title(
+        f"Keras' CosineDecay makes an AdamW step up to {slowest:.2f} times as long; lrops: {extent(cases, 'lrops')}",
+        fontsize=10.5,
+        loc="left",
+    )
+    axes.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
+    axes.set_ylim(0, 1.35 * slowest)
+    axes.set_xlim(-0.5, len(cases) - 0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#d9d9d9", linewidth=0.6)
+    axes.set_axisbelow(True)
     figure.savefig(path, dpi=120)
 
 
@@ -96,7 +117,7 @@ def replace(path, mark, text):
 def main():
     results = json.loads((HERE / "results.json").read_text())
     replace(HERE / "RESULTS.md", "cpu", markdown(results))
-    replace(ROOT / "README.md", "figures", readme_figures(results))
+    replace(ROOT / "docs" / "performance.md", "figures", summary(results))
     chart(results, ROOT / "docs" / "overhead.png")
 
 
