@@ -1,10 +1,12 @@
-"""Several machines: `MultiWorkerMirroredStrategy` in your own loop; Keras 3's `fit` refuses several workers.
+"""Trains on several machines with `MultiWorkerMirroredStrategy`, in your own loop.
 
-Run it once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash: it restores the last
-checkpoint.
+Start it on each worker, with the variable TF_CONFIG; docs/distributed.md shows how. Start it again after a crash: it
+restores the last checkpoint. (The `fit` of Keras 3 refuses several workers.)
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import keras
@@ -15,18 +17,21 @@ import lrops
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for checkpoints and rates; the same for all workers")
+    parser.add_argument("folder", type=Path, help="for checkpoints and rates; all workers share it")
     parser.add_argument("--total-steps", type=int, default=100, help="(default: %(default)s)")
     options = parser.parse_args()
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # first: it connects the workers
+    if "TF_CONFIG" not in os.environ:
+        sys.exit("TF_CONFIG is not set. It must name all workers and this one: docs/distributed.md shows how.")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before anything else: it connects the workers
     worker = strategy.cluster_resolver.task_id
     with strategy.scope():
         schedule = lrops.WarmupCosineDecay(0.01, warmup_steps=20, total_steps=options.total_steps)
         optimizer = keras.optimizers.SGD(schedule)
-        weight = keras.Variable(0.0, dtype="float64")  # falls by the rate, where its gradient is 1
+        weight = keras.Variable(0.0, dtype="float64")  # its gradient is 1, so it falls by the rate
         optimizer.build([weight])
     checkpoint = tf.train.Checkpoint(optimizer=optimizer, weight=weight.value)
-    # Every worker has to save, and only the first one's is kept.
+    # Every worker has to save, but only the checkpoint of the first is restored.
     folder = options.folder / ("checkpoints" if worker == 0 else f"checkpoints-of-{worker}")
     manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=2)
     checkpoint.restore(tf.train.latest_checkpoint(options.folder / "checkpoints"))

@@ -1,19 +1,28 @@
-"""Several machines in `model.fit`: `MultiWorkerMirroredStrategy` under tf_keras; Keras 3's `fit` refuses several.
+"""Trains on several machines with `MultiWorkerMirroredStrategy`, in `model.fit` of tf_keras.
 
-Run it once on each worker, with TF_CONFIG as TensorFlow documents it, and again after a crash.
+Start it on each worker, with the variable TF_CONFIG; docs/distributed.md shows how. Start it again after a crash: it
+restores the last backup. (The `fit` of Keras 3 refuses several workers.)
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import tensorflow as tf
-import tf_keras as keras
 
 import lrops
 
+try:
+    import tf_keras as keras
+except ImportError:
+    sys.exit(
+        f"tf_keras is not installed: run `pip install --no-deps 'tf_keras=={tf.__version__.rpartition('.')[0]}.*'`."
+    )
+
 
 class Recorder(keras.callbacks.Callback):
-    """Writes the rate that each step took: the weight falls by it, where its gradient is 1."""
+    """Writes the rate that each step took. The gradient is 1, so the weight falls by the rate."""
 
     def __init__(self, path):
         super().__init__()
@@ -29,10 +38,13 @@ class Recorder(keras.callbacks.Callback):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for checkpoints and rates; the same for all workers")
+    parser.add_argument("folder", type=Path, help="for backups and rates; all workers share it")
     parser.add_argument("--total-steps", type=int, default=99, help="(default: %(default)s)")
     options = parser.parse_args()
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # first: it connects the workers
+    if "TF_CONFIG" not in os.environ:
+        sys.exit("TF_CONFIG is not set. It must name all workers and this one: docs/distributed.md shows how.")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before anything else: it connects the workers
     replicas = strategy.num_replicas_in_sync
     epochs = 3
     with strategy.scope():

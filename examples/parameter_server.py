@@ -1,12 +1,16 @@
-"""A chief, workers and parameter servers: `ParameterServerStrategy`. Every process that runs the graph imports lrops.
+"""Trains with `ParameterServerStrategy`: a chief, workers and parameter servers. Each of them imports lrops.
 
-Run it once for each task, with TF_CONFIG as TensorFlow documents it. The chief prints each step's rate and ends; the
-others serve until they are stopped.
+Start it for each task, with the variable TF_CONFIG; docs/distributed.md shows how. The chief prints the rate of each
+step and ends. The others serve until you stop them.
 """
+
+import argparse
+import os
+import sys
 
 import tensorflow as tf
 
-import lrops  # in the servers as well: the op runs there
+import lrops  # in the servers too, because the op runs there
 
 
 def serve(resolver):
@@ -44,6 +48,9 @@ def lead(resolver):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if "TF_CONFIG" not in os.environ:
+        sys.exit("TF_CONFIG is not set. It must name all tasks and this one: docs/distributed.md shows how.")
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if resolver.task_type in ("worker", "ps"):
         serve(resolver)

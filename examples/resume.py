@@ -1,6 +1,6 @@
-"""Trains, is killed, trains on: the learning rate goes on where it was, because it is a function of the step alone.
+"""Trains with checkpoints. Kill it and start it again: the learning rate goes on at the step that was restored.
 
-Run it until the run is finished. It writes each step and the rate that the update took to rates.txt.
+It writes each step and the rate that the update took to rates.txt.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import lrops
 
 
 def make_optimizer(options):
-    """By it a weight falls by exactly the rate at each step, where its gradient is 1."""
+    """An SGD optimizer: a weight whose gradient is 1 falls by exactly the rate at each step."""
     return keras.optimizers.SGD(lrops.WarmupCosineDecay(0.01, warmup_steps=20, total_steps=options.total_steps))
 
 
 def by_checkpoint(options):
-    """A loop of one's own with `tf.train.CheckpointManager`."""
+    """Your own loop, with `tf.train.CheckpointManager`."""
     optimizer, weight = make_optimizer(options), keras.Variable(0.0, dtype="float64")
     optimizer.build([weight])
     checkpoint = tf.train.Checkpoint(optimizer=optimizer, weight=weight.value)
@@ -40,7 +40,7 @@ def by_checkpoint(options):
 
 
 class Record(keras.callbacks.Callback):
-    """Writes what each update took from the weight."""
+    """Writes by how much each update lowered the weight."""
 
     def __init__(self, file):
         super().__init__()
@@ -56,7 +56,7 @@ class Record(keras.callbacks.Callback):
 
 @keras.saving.register_keras_serializable("resume")
 def prediction(true, predicted):
-    """The loss that has gradient 1."""
+    """A loss whose gradient is 1."""
     return predicted
 
 
@@ -71,7 +71,7 @@ def one_weight(options):
 
 
 def fit(model, options, callbacks, epochs, initial_epoch=0):
-    """An epoch is `every` steps."""
+    """Trains; an epoch is `every` steps."""
     rows = tf.ones([options.every, 1], tf.float64)
     with open(options.folder / "rates.txt", "a") as file:
         logger = lrops.LearningRateLogger(csv=options.folder / "log.csv")
@@ -82,7 +82,7 @@ def fit(model, options, callbacks, epochs, initial_epoch=0):
 def by_backup(options):
     """`model.fit` with `keras.callbacks.BackupAndRestore`.
 
-    Keras writes over the last backup, so it has to keep the one before too, for when it is killed while it writes.
+    Keras overwrites the last backup. `double_checkpoint` keeps the one before, in case it is killed while it writes.
     """
     backup = keras.callbacks.BackupAndRestore(options.folder / "backup", double_checkpoint=True)
     fit(one_weight(options), options, [backup], options.total_steps // options.every)
@@ -93,7 +93,7 @@ def by_keras_file(options):
     path, unfinished = options.folder / "model.keras", options.folder / "unfinished.keras"
     model = keras.saving.load_model(path) if path.exists() else one_weight(options)
 
-    def write(epoch, logs):  # ModelCheckpoint writes over the last file: killed then, it leaves none
+    def write(epoch, logs):  # ModelCheckpoint overwrites the last file: killed meanwhile, it would leave none
         model.save(unfinished)
         unfinished.replace(path)
 

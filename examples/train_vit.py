@@ -1,6 +1,7 @@
-"""Trains a small Vision Transformer on handwritten digits, with warmup and without, and draws what happened.
+"""Trains a small Vision Transformer three times: with warmup by lrops, with Keras' schedule, and without warmup.
 
-Both runs start from the same weights and see the same batches; only the first steps of the learning rate differ.
+The three runs start from the same weights, see the same batches and take turns step by step, so that their step times
+can be compared. The script draws the losses, the learning rates and the step times.
 """
 
 import argparse
@@ -15,17 +16,16 @@ import tensorflow as tf
 import lrops
 
 try:
-    import matplotlib
+    import matplotlib.figure
+    import matplotlib.ticker
     import sklearn.datasets
     from tqdm import tqdm
 except ImportError as error:
-    sys.exit(f"the demo needs {error.name}: run `pip install 'lrops[demo]'`")
+    sys.exit(f"The demo needs {error.name}: run `pip install matplotlib scikit-learn tqdm`.")
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
-
-WITH, WITHOUT = "with warmup", "without warmup"
-COLORS = {WITH: "#0072b2", WITHOUT: "#d55e00"}
+LROPS, KERAS, WITHOUT = "lrops, with warmup", "Keras, with warmup", "lrops, without warmup"
+COLORS = {LROPS: "#0072b2", KERAS: "#111111", WITHOUT: "#d55e00"}
+ALPHA = 0.001  # floor / peak
 
 
 def digits(seed):
@@ -60,51 +60,110 @@ def vision_transformer(width=64, heads=4, blocks=4):
     return keras.Model(images, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling1D()(tokens)))
 
 
-def train(name, schedule, options):
-    """A training run: the loss and the rate of every step, and the final loss and accuracy on the test images."""
-    keras.utils.set_random_seed(options.seed)
-    train_set, (test_images, test_classes) = digits(options.seed)
-    model = vision_transformer()
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.05)
-    optimizer.build(model.trainable_variables)
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def schedules(options):
+    """The learning rates that are compared, by the name of the run."""
+    peak, warmup, total = options.peak, options.warmup_steps, options.total_steps
+    made = {
+        LROPS: lrops.WarmupCosineDecay(peak, warmup, total, ALPHA),
+        WITHOUT: lrops.WarmupCosineDecay(peak, 0, total, ALPHA),  # it warns, and that is the point of this run
+    }
+    # Keras counts the decay alone.
+    cosine = keras.optimizers.schedules.CosineDecay(0.0, total - warmup, ALPHA, warmup_target=peak, warmup_steps=warmup)
+    return {LROPS: made[LROPS], KERAS: cosine, WITHOUT: made[WITHOUT]}
 
-    @tf.function(jit_compile=options.jit)
-    def step(images, classes):
-        rate = optimizer.learning_rate  # what the update below takes
-        with tf.GradientTape() as tape:
-            loss = loss_of(classes, model(images, training=True))
-        optimizer.apply(tape.gradient(loss, model.trainable_variables))
-        return loss, rate
 
-    batches = tf.data.Dataset.from_tensor_slices(train_set).shuffle(1437, seed=options.seed)
+class Run:
+    """A model, its optimizer, and what it did at each step."""
+
+    def __init__(self, schedule, options):
+        keras.utils.set_random_seed(options.seed)
+        self.model = vision_transformer()
+        self.optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.05)
+        self.optimizer.build(self.model.trainable_variables)
+        self.loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.losses, self.rates, self.seconds = [], [], []
+
+        @tf.function(jit_compile=options.jit)
+        def update(images, classes):
+            rate = self.optimizer.learning_rate  # what the update below takes
+            with tf.GradientTape() as tape:
+                loss = self.loss_of(classes, self.model(images, training=True))
+            self.optimizer.apply(tape.gradient(loss, self.model.trainable_variables))
+            return loss, rate
+
+        self.update = update
+
+    def step(self, images, classes):
+        """Takes one step and records it."""
+        start = time.perf_counter()
+        loss, rate = (float(value) for value in self.update(images, classes))  # waits until the step is done
+        self.seconds.append(time.perf_counter() - start)
+        self.losses.append(loss)
+        self.rates.append(rate)
+
+    def test(self, images, classes):
+        """The loss on other images, and which of them are classified right."""
+        logits = self.model(images)
+        self.loss = float(self.loss_of(classes, logits))
+        self.right = np.argmax(logits, -1) == classes
+
+
+def train(schedules, options):
+    """Trains with each schedule. The runs take turns at every batch, and each is the first equally often."""
+    train_set, test_set = digits(options.seed)
+    runs = {name: Run(schedule, options) for name, schedule in schedules.items()}
+    batches = tf.data.Dataset.from_tensor_slices(train_set).shuffle(len(train_set[0]), seed=options.seed)
     batches = batches.repeat().batch(options.batch_size).take(options.total_steps)
-    losses, rates = [], []
-    with tqdm(batches, total=options.total_steps, desc=f"{name:>14}", unit="step") as progress:
-        for images, classes in progress:
-            loss, rate = step(images, classes)
-            losses.append(float(loss))
-            rates.append(float(rate))
-            if len(losses) % 20 == 0:
-                progress.set_postfix(loss=f"{losses[-1]:.3f}", learning_rate=f"{rates[-1]:.2e}")
-    logits = model(test_images)
-    right = np.argmax(logits, -1) == test_classes
-    return {"losses": losses, "rates": rates, "loss": float(loss_of(test_classes, logits)), "right": right}
+    order = list(runs.values())
+    for images, classes in tqdm(batches, total=options.total_steps, desc="three runs", unit="step"):
+        for run in order:
+            run.step(images, classes)
+        order.append(order.pop(0))
+    for run in runs.values():
+        run.test(*test_set)
+    return runs
 
 
 def verdict(runs):
     """What warmup changed, in one sentence, from the numbers."""
-    diverged = [name for name, run in runs.items() if not np.isfinite(run["loss"])]
+    diverged = [name for name, run in runs.items() if not np.isfinite(run.loss)]
     if diverged:
-        return f"Training diverged {' and '.join(diverged)}: the test loss is not finite."
-    right, right_without = runs[WITH]["right"], runs[WITHOUT]["right"]
+        return f"Training diverged ({'; '.join(diverged)}): the test loss is not finite."
+    right, right_without = runs[LROPS].right, runs[WITHOUT].right
     gained, lost = np.sum(right & ~right_without), np.sum(~right & right_without)
     points = 100 * (np.mean(right) - np.mean(right_without))
     # Only the images that the runs disagree on tell them apart. By chance they would fall as coins do: a difference of
     # two standard deviations, 2 * sqrt(disagreements), is not rare enough to be called one (McNemar's test).
     if abs(gained - lost) <= 2 * np.sqrt(gained + lost):
-        return f"Warmup made no difference beyond chance: {points:+.1f} points of accuracy on 360 test images."
-    return f"Warmup {'gained' if gained > lost else 'lost'} {abs(points):.1f} points of accuracy on 360 test images."
+        return f"Warmup made no difference beyond chance: {points:+.1f} points of accuracy on {len(right)} test images."
+    changed = "gained" if gained > lost else "lost"
+    return f"Warmup {changed} {abs(points):.1f} points of accuracy on {len(right)} test images."
+
+
+def milliseconds(run):
+    """The quartiles of the step time, without the first step, which traces and compiles."""
+    return np.quantile(run.seconds[1:], [0.25, 0.5, 0.75]) * 1e3
+
+
+def times_lrops(run, lrops_run):
+    """The step time over that of `lrops_run`: the median over the steps."""
+    return float(np.median(np.divide(run.seconds[1:], lrops_run.seconds[1:])))
+
+
+def cost(runs):
+    """What a step costs with Keras' schedule, in one sentence. The two runs of lrops show the noise."""
+    ratio, noise = (times_lrops(runs[name], runs[LROPS]) for name in (KERAS, WITHOUT))
+    said = f"A step with Keras' CosineDecay takes {ratio:.2f} times as long as with lrops"
+    if abs(ratio - 1) <= max(0.01, abs(noise - 1)):
+        return said + ": no difference beyond the noise of this machine."
+    return said + "."
+
+
+def agreement(runs):
+    """How far the rates of the two curves with warmup differ, in one sentence."""
+    ours, theirs = np.array(runs[LROPS].rates), np.array(runs[KERAS].rates)
+    apart = np.max(np.abs(ours - theirs)) / np.max(ours)
+    return f"Keras' rates and those of lrops differ by at most {apart:.0e} of the peak, which is rounding error."
 
 
 def smoothed(values, width=25):
@@ -114,42 +173,68 @@ def smoothed(values, width=25):
     return (sums - np.concatenate([np.zeros(width), sums])[: len(sums)]) / counts
 
 
-def draw(runs, schedule, path):
-    """Both losses above, the rates that were applied below."""
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(9, 7), sharex=True, height_ratios=(3, 2), layout="constrained", dpi=120
-    )
+def draw(runs, options):
+    """The losses above; below, the rates that were applied, and the step times."""
+    figure = matplotlib.figure.Figure(figsize=(9, 7), layout="constrained", dpi=120)
+    axes = figure.subplot_mosaic([["loss", "loss"], ["rate", "time"]], height_ratios=(3, 2), width_ratios=(3, 2))
+    loss, rate, time_axes = axes["loss"], axes["rate"], axes["time"]
+    total = options.total_steps
     for name, run in runs.items():
-        top.plot(run["losses"], color=COLORS[name], alpha=0.2, linewidth=0.8)
-        label = f"{name}: test accuracy {100 * np.mean(run['right']):.1f} %"
-        top.plot(smoothed(run["losses"]), color=COLORS[name], linewidth=2, label=label)
-        bottom.plot(run["rates"], color=COLORS[name], linewidth=2, label=name)
-    top.axhline(np.log(10), color="0.4", linestyle=":", linewidth=1.2, label="guessing among ten classes, ln 10")
-    top.set_yscale("log")
-    top.set_ylabel("training loss (cross entropy, nats)")
-    figure.suptitle(verdict(runs), fontsize=13, fontweight="bold")
-    top.set_title(
-        f"Vision Transformer on handwritten digits, AdamW, peak rate {schedule.initial_learning_rate:g}; "
-        "thin: each step, thick: mean of 25",
-        fontsize=10,
+        # Two runs lie over each other: the line below is wider.
+        style = {"color": COLORS[name], "linewidth": 1 if name == KERAS else 3, "zorder": 4 if name == KERAS else 3}
+        loss.plot(run.losses, color=COLORS[name], alpha=0.15, linewidth=0.6, zorder=2)
+        loss.plot(smoothed(run.losses), **style)
+        rate.plot(run.rates, **style)
+    accuracy = {name: f"{100 * np.mean(run.right):.1f} %" for name, run in runs.items()}
+    label_line(loss, runs[WITHOUT].losses, f"{WITHOUT}: {accuracy[WITHOUT]} right", COLORS[WITHOUT], 0.98)
+    both = f"{LROPS}: {accuracy[LROPS]} right\nKeras' CosineDecay (thin line), with warmup: {accuracy[KERAS]} right"
+    label_line(loss, np.maximum(runs[LROPS].losses, runs[KERAS].losses), both, COLORS[LROPS], 0.98)
+    loss.set_yscale("log")
+    loss.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    loss.set_ylabel("training loss (cross entropy, nats)")
+    loss.set_title(
+        f"Vision Transformer on handwritten digits, AdamW, peak rate {options.peak:g}. Bold: mean of 25 steps",
+        fontsize=9.5,
     )
-    bottom.set_ylabel("learning rate applied (per step)")
-    bottom.set_xlabel("optimizer step")
-    bottom.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for axes in (top, bottom):
-        axes.axvspan(0, schedule.warmup_steps, color="0.92", zorder=0, label=f"warmup, {schedule.warmup_steps} steps")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(0, schedule.total_steps)
-    figure.savefig(path)
+    figure.suptitle(verdict(runs), fontsize=13, fontweight="bold")
+    rate.set_title("The two curves with warmup are the same", fontsize=9.5)
+    rate.set_ylabel("learning rate")
+    rate.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    rate.set_ylim(0, 1.1 * options.peak)
+    for panel in (loss, rate):
+        panel.axvspan(0, options.warmup_steps, color="0.93", linewidth=0, zorder=0)
+        panel.set_xlim(0, total)
+        panel.set_xlabel("optimizer step")
+        panel.grid(axis="y", color="0.88", linewidth=0.6, zorder=1)
+    loss.text(options.warmup_steps / 2, 0.02, "warmup", transform=loss.get_xaxis_transform(), ha="center", color="0.4")
+    for place, (name, run) in enumerate(runs.items()):
+        low, middle, high = milliseconds(run)
+        time_axes.barh(
+            place, middle, color=COLORS[name], height=0.5, xerr=[[middle - low], [high - middle]], ecolor="0.6"
+        )
+        time_axes.text(0, place - 0.32, f"{name}: {middle:.1f} ms", fontsize=9, va="bottom")
+    time_axes.set_ylim(len(runs) - 0.6, -0.7)  # the first at the top
+    time_axes.set_yticks([])
+    time_axes.set_title("Step time: median and middle half", fontsize=9.5)
+    time_axes.set_xlabel("milliseconds (lower is better)")
+    for panel in axes.values():
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(options.output)
+
+
+def label_line(axes, losses, text, color, right):
+    """Writes a line's name over its end, where no step of it reaches."""
+    end = losses[len(losses) // 2 :]
+    axes.text(
+        right, 1.15 * np.nanmax(end), text, color=color, ha="right", va="bottom", transform=axes.get_yaxis_transform()
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peak", type=float, default=3e-3, help="the highest learning rate (default: %(default)s)")
-    parser.add_argument("--warmup-steps", type=int, default=300, help="steps to the peak (default: %(default)s)")
-    parser.add_argument("--total-steps", type=int, default=1500, help="steps of each run (default: %(default)s)")
+    parser.add_argument("--warmup-steps", type=int, default=200, help="steps to the peak (default: %(default)s)")
+    parser.add_argument("--total-steps", type=int, default=800, help="steps of each run (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches (default: %(default)s)")
     parser.add_argument("--jit", action=argparse.BooleanOptionalAction, default=False, help="compile with XLA")
@@ -159,30 +244,29 @@ def main():
     if options.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     try:
-        schedules = {
-            WITH: lrops.WarmupCosineDecay(options.peak, options.warmup_steps, options.total_steps),
-            WITHOUT: lrops.WarmupCosineDecay(options.peak, 0, options.total_steps),  # warns: that is its point here
-        }
+        rates = schedules(options)
     except ValueError as error:  # it names the argument, the rule and the value
         parser.error(str(error))
     options.output.parent.mkdir(parents=True, exist_ok=True)  # now: a bad path must not cost a training run
     warmup, total = options.warmup_steps, options.total_steps
-    landmarks = {"0": 0, "W/2": warmup // 2, "W": warmup, "T/2": total // 2, "T-1": total - 1, "T": total}
-    print(f"\n{'step':>20}" + "".join(f"{name + ' = ' + str(at):>14}" for name, at in landmarks.items()))
-    for name, schedule in schedules.items():
-        rates = schedule(list(landmarks.values())).numpy()
-        print(f"rate {name:>15}" + "".join(f"{rate:>14.4e}" for rate in rates))
+    steps = [0, warmup // 2, warmup, total // 2, total - 1, total]
+    print(f"\n{'learning rate at step':<24}" + "".join(f"{step:>12,}" for step in steps))
+    for name, schedule in rates.items():
+        print(f"{name:<24}" + "".join(f"{float(schedule(step)):>12.4e}" for step in steps))
     print()
 
     start = time.perf_counter()
-    runs = {name: train(name, schedule, options) for name, schedule in schedules.items()}
-    print(f"\nTrained twice in {time.perf_counter() - start:.0f} s.\n")
-    print(f"{'':16}{'training loss':>15}{'test loss':>12}{'test accuracy':>16}")
+    runs = train(rates, options)
+    print(f"\nTrained three times in {time.perf_counter() - start:.0f} s.\n")
+    print(f"{'':24}{'training loss':>15}{'test loss':>12}{'test accuracy':>16}{'step time':>12}{'first step':>13}")
     for name, run in runs.items():
-        last = np.mean(run["losses"][-50:])
-        print(f"{name:16}{last:>15.4f}{run['loss']:>12.4f}{100 * np.mean(run['right']):>14.1f} %")
-    print(f"\n{verdict(runs)}")
-    draw(runs, schedules[WITH], options.output)
+        last, (_, step, _) = np.mean(run.losses[-50:]), milliseconds(run)
+        print(
+            f"{name:<24}{last:>15.4f}{run.loss:>12.4f}{100 * np.mean(run.right):>14.1f} %"
+            f"{step:>9.1f} ms{run.seconds[0]:>11.1f} s"
+        )
+    print(f"\n{verdict(runs)}\n{agreement(runs)}\n{cost(runs)}")
+    draw(runs, options)
     print(f"The picture: {options.output}")
 
 

@@ -1,9 +1,10 @@
-"""The demo, run small: it exits well, prints the rates of the reference, and draws a picture."""
+"""The demo with few steps: it prints the rates of the reference and draws a picture."""
 
 import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
@@ -20,12 +21,16 @@ def test_the_demo_trains_and_draws(tmp_path):
         SCRIPT, "--total-steps", "20", "--warmup-steps", "8", "--peak", "1e-3", "--output", "a/b.png", folder=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    for name, warmup in (("with", 8), ("without", 0)):
-        (line,) = re.findall(rf"^rate +{name} warmup(.*)$", result.stdout, re.MULTILINE)
+    # The rates before training, and then the results.
+    for name, warmup in (("lrops, with", 8), ("Keras, with", 8), ("lrops, without", 0)):
+        rates, results = re.findall(rf"^{name} warmup (.*)$", result.stdout, re.MULTILINE)
         expected = reference.warmup_decay(np.array([0, 4, 8, 10, 19, 20]), 1e-3, warmup, 20)
-        assert line.split() == [f"{rate:.4e}" for rate in expected]
-    assert len(re.findall(r"^with(?:out)? warmup +\d+\.\d+ +\d+\.\d+ +\d+\.\d %$", result.stdout, re.MULTILINE)) == 2
+        np.testing.assert_allclose([float(rate) for rate in rates.split()], expected, rtol=1e-3)
+        assert re.fullmatch(r" *\d+\.\d+ +\d+\.\d+ +\d+\.\d % +\d+\.\d ms +\d+\.\d s", results), results
     assert re.search(r"^Warmup .* on 360 test images\.$", result.stdout, re.MULTILINE)
+    (apart,) = re.findall(r"differ by at most (.+) of the peak, which is rounding error", result.stdout)
+    assert float(apart) < 1e-5
+    assert re.search(r"^A step with Keras' CosineDecay takes \d\.\d\d times as long as with lrops", result.stdout, re.M)
     assert "warmup_steps=0" in result.stderr  # the warning is shown
     height, width, _ = matplotlib.image.imread(tmp_path / "a" / "b.png").shape
     assert width > 800 and height > 600
@@ -33,7 +38,7 @@ def test_the_demo_trains_and_draws(tmp_path):
 
 def test_the_demo_explains_itself(tmp_path):
     result = run_python(SCRIPT, "--help", folder=tmp_path)
-    assert result.returncode == 0 and "--warmup-steps" in result.stdout and "default: 300" in result.stdout
+    assert result.returncode == 0 and "--warmup-steps" in result.stdout and "default: 200" in result.stdout
 
 
 @pytest.fixture
@@ -70,9 +75,23 @@ def test_a_bad_argument_is_refused_before_training(demo, arguments, said, tmp_pa
 def test_the_verdict_follows_the_numbers(demo, right, right_without, said):
     images = np.arange(360)
     runs = {
-        demo.WITH: {"loss": 0.1, "right": images < right},
-        demo.WITHOUT: {"loss": 0.1, "right": images < right_without},
+        demo.LROPS: SimpleNamespace(loss=0.1, right=images < right),
+        demo.WITHOUT: SimpleNamespace(loss=0.1, right=images < right_without),
     }
     assert demo.verdict(runs).startswith(said)
-    runs[demo.WITHOUT]["loss"] = float("nan")
-    assert demo.verdict(runs) == "Training diverged without warmup: the test loss is not finite."
+    runs[demo.WITHOUT].loss = float("nan")
+    assert demo.verdict(runs) == "Training diverged (lrops, without warmup): the test loss is not finite."
+
+
+@pytest.mark.parametrize(
+    ("keras", "without", "said"),
+    [
+        (1.05, 1.001, "takes 1.05 times as long as with lrops."),
+        (1.03, 0.96, "takes 1.03 times as long as with lrops: no difference beyond the noise"),
+        (1.005, 1.0, "no difference beyond the noise"),
+    ],
+)
+def test_the_cost_is_compared_with_the_noise(demo, keras, without, said):
+    times = {demo.LROPS: 1.0, demo.KERAS: keras, demo.WITHOUT: without}
+    runs = {name: SimpleNamespace(seconds=[9.0] + [time] * 5) for name, time in times.items()}
+    assert said in demo.cost(runs)
