@@ -287,7 +287,7 @@ def noise(rows):
     constant, again = rows["constant"], rows["constant, again"]
     found = max(abs(again["ratio"] - 1), constant["spread_us"] / constant["us"], 0.01)
     largest = max(abs(row["ratio"] - 1) for name, row in rows.items() if name not in ("constant", "constant, again"))
-    percent = f"{math.ceil(100 * found)} %"
+    percent = f"{math.ceil(round(100 * found, 6))} %"
     if found < largest:
         return f"Differences below {percent} are noise: the step with the constant rate varies as much."
     if found < 0.05:
