@@ -334,7 +334,8 @@ def _finding(name, status, says, facts=()):
 def _sentence(facts):
     if "bits" in facts:
         return f"{facts['rates']} rates of {facts['curves']} curves equal the reference, bit for bit"
-    return "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in facts.items())
+    names = {key: key if key == "tf_keras" else key.replace("_", " ") for key in facts}
+    return "; ".join(f"{names[key]} {_text(value)}" for key, value in facts.items())
 
 
 def _text(value):
