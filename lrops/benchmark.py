@@ -285,7 +285,8 @@ def noise(rows):
     The noise is what two identical steps differ by: the constant rate and the constant rate again.
     """
     constant, again = rows["constant"], rows["constant, again"]
-    found = max(abs(again["ratio"] - 1), constant["spread_us"] / constant["us"], 0.01)
+    spread = max(row["spread_us"] / row["us"] for row in (constant, again))
+    found = max(abs(again["ratio"] - 1), spread, 0.01)
     largest = max(abs(row["ratio"] - 1) for name, row in rows.items() if name not in ("constant", "constant, again"))
     percent = f"{math.ceil(round(100 * found, 6))} %"
     if found < largest:
