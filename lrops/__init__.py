@@ -1,8 +1,7 @@
-"""Learning rates with warmup and decay inside the TensorFlow graph: the public names.
+"""Learning rate schedules with warmup and decay, computed inside the TensorFlow graph by compiled ops.
 
-Importing lrops loads the compiled op, so that saved models that hold it can be opened and XLA knows it. If that fails,
-the import fails and names the cure; `python -m lrops` and the command `lrops` still start, so that they can diagnose
-the failure.
+`import lrops` loads the ops into TensorFlow and XLA. If that fails, the ImportError names the cure. `python -m lrops` and
+the command `lrops` still start, so that they can diagnose the failure.
 """
 
 import os
@@ -12,8 +11,8 @@ try:
     from lrops import _checkout
 except ImportError as error:
     raise ImportError(
-        f"lrops cannot read its folder {os.path.dirname(__file__)}: make it readable for this user, "
-        "`chmod -R a+rX` on it."
+        f"lrops cannot read its folder {os.path.dirname(__file__)}: make it readable for this user: run "
+        "`chmod -R a+rX` on that folder."
     ) from error
 
 __all__ = [
@@ -33,7 +32,7 @@ __all__ = [
 
 def _is_command_line() -> bool:
     """Whether this is `python -m lrops` or the command `lrops`: it must start without TensorFlow."""
-    if sys.argv[:1] == ["-m"]:  # Python looks for the module of `-m`, which comes before the rest in orig_argv
+    if sys.argv[:1] == ["-m"]:  # while Python looks for the module of `-m`; only sys.orig_argv names it
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == "lrops"
     return os.path.basename("".join(sys.argv[:1])) == "lrops"
 

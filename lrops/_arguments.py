@@ -1,4 +1,15 @@
-"""The types of arguments: what a hyper-parameter, a count, a path and a step may be, and the sentence if one is not."""
+"""Checks the types of arguments, and converts them.
+
+Every wrong argument raises an error with four parts: its name, the rule, the value received, and what to write
+instead. The rules are:
+
+* A hyper-parameter must have its declared type. 1000.0 is not an integer, and True is not a number.
+* A step may have any integer dtype that int64 holds. The ops get it as int64.
+* A step may also be float32 or float64, because some optimizers cast their count. A tensor that this graph shows as
+  cast from an integer is replaced by that integer, because a float32 cannot hold every integer above 2^24.
+* Any other floating step must be a whole number. A value that cannot be seen, in a graph or on a GPU, is
+  rounded down.
+"""
 
 import contextlib
 import math
@@ -16,7 +27,7 @@ from lrops._hyperparameters import DecayName, DtypeName, KerasSchedule, Variable
 
 _INT64 = tf.int64
 _INTEGERS = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
-_FLOATS = ("float32", "float64")  # what some optimizers cast their count to
+_FLOATS = ("float32", "float64")
 
 
 def _is(kind, value):
@@ -33,12 +44,12 @@ def _real(name, value):
 
 
 def _cure(kind, value):
-    """What to write for a value that is not of this kind but holds a number that is, or nothing."""
+    """The end of an error: what to write, if `value` of a wrong type holds a number that `kind` takes; else ""."""
     if isinstance(value, float) and value.is_integer():
         return f". Write {int(value)}"
     function, around = f"{kind.__name__}(...)", "it"
     shape = getattr(value, "shape", None)
-    if isinstance(value, str):  # YAML reads 1e-3, which has no dot, as text
+    if isinstance(value, str):  # YAML reads 1e-3, without a dot, as text
         with contextlib.suppress(ValueError):
             kind(value)
             return f". Write {function} around it"
@@ -47,7 +58,7 @@ def _cure(kind, value):
             fits = float(value).is_integer()
         except ValueError:
             fits = False
-    elif isinstance(value, np.generic) or getattr(shape, "rank", 0) is None:  # or of unknown rank
+    elif isinstance(value, np.generic) or getattr(shape, "rank", 0) is None:  # a tensor of unknown rank
         fits = isinstance(value, np.generic) and _is(numbers.Real, value) and math.isfinite(value)
     elif shape is not None:
         fits, around = all(size == 1 for size in shape), "its element" if len(shape) else "it"
@@ -57,11 +68,11 @@ def _cure(kind, value):
 
 
 def _peak(name, value):
-    """A number, or the variable that holds it as it was given. The variable's number must be good now."""
+    """A number as a float; a variable as it is. The caller checks the number that the variable holds."""
     if not callable(getattr(value, "assign", None)):
         return _real(name, value)
     if tf.TensorShape(value.shape).rank != 0 or "float" not in dtype_name(value):
-        raise TypeError(f"{name}, as a variable, must be a floating scalar. Received: {name}={value!r}")
+        raise TypeError(f"{name}, if it is a variable, must be a floating scalar. Received: {name}={value!r}")
     return value
 
 
@@ -76,7 +87,7 @@ def _integer(name, value):
 def _dtype(name, value):
     value_name = value if isinstance(value, str) else getattr(value, "name", None)
     if value_name is None:
-        raise TypeError(f"{name} must be the name of a dtype or a dtype. Received: {name}={value!r}")
+        raise TypeError(f"{name} must be a dtype or the name of a dtype. Received: {name}={value!r}")
     return value_name
 
 
@@ -89,13 +100,13 @@ def _text(name, value):
 def _op_name(name, value):
     if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", _text(name, value)):  # TensorFlow's rule
         raise ValueError(
-            f"{name} must begin with a letter, a digit or a dot, and go on with them or any of _ - / \\ >. "
+            f"{name} must begin with a letter, a digit or a dot, and may contain only these and _ - / \\ >. "
             f"Received: {name}={value!r}"
         )
     return value
 
 
-# By the type that _hyperparameters.py declares for a hyper-parameter.
+# The check of each type that _hyperparameters.py declares.
 _HYPERPARAMETERS = {
     float: _real,
     float | Variable: _peak,
@@ -105,17 +116,17 @@ _HYPERPARAMETERS = {
     DecayName: _text,
     str: _op_name,
     str | None: lambda name, value: None if value is None else _op_name(name, value),
-    KerasSchedule: lambda name, value: value,  # schedules.py knows what is one
+    KerasSchedule: lambda name, value: value,  # schedules.py checks it
 }
 
 
 def as_hyperparameter(name: str, declared: Any, value: Any) -> Any:
-    """`value` as the type that was declared for this hyper-parameter; TypeError or ValueError if it is none."""
+    """`value` as the type `declared` for this hyper-parameter. Raises TypeError or ValueError if it is wrong."""
     return _HYPERPARAMETERS[declared](name, value)
 
 
 def as_count(name: str, value: object) -> int:
-    """`value` as an int, if it is an integer of at least 1."""
+    """`value` as an int. Raises if it is not an integer of at least 1."""
     if not _is(numbers.Integral, value):
         raise TypeError(f"{name} must be an integer. Received: {name}={value!r}{_cure(int, value)}")
     if value < 1:  # type: ignore[operator]
@@ -124,7 +135,7 @@ def as_count(name: str, value: object) -> int:
 
 
 def as_path(name: str, value: Any) -> str | None:
-    """`value` as the text of a path, or None if it is None."""
+    """`value` as a path in a string; None stays None."""
     try:
         return None if value is None else os.fspath(value)
     except TypeError:
@@ -132,15 +143,14 @@ def as_path(name: str, value: Any) -> str | None:
 
 
 def dtype_name(value: Any) -> str:
-    """The name of the dtype of an array, tensor or variable; a `keras.Variable` has a name for its dtype."""
-    dtype = value.dtype
-    # A variable of TensorFlow 1 is of a dtype such as int64_ref.
+    """The name of the dtype of an array, a tensor or a variable."""
+    dtype = value.dtype  # of a keras.Variable, a string; of a variable of TensorFlow 1, a dtype such as int64_ref
     return dtype if isinstance(dtype, str) else getattr(dtype, "name", str(dtype)).removesuffix("_ref")
 
 
 def unwrap_variable(value: Any) -> Any:
-    """The variable inside a `keras.Variable`, which has a name for its dtype; anything else as it is."""
-    if not isinstance(value.dtype, str):
+    """The variable inside a `keras.Variable`; anything else as it is."""
+    if not isinstance(value.dtype, str):  # only the dtype of a keras.Variable is a string
         return value
     inner = getattr(value, "value", None)
     if inner is None:
@@ -148,8 +158,8 @@ def unwrap_variable(value: Any) -> Any:
     module = type(inner).__module__
     if module.startswith(("jax", "torch")):
         raise TypeError(
-            "lrops runs on TensorFlow, and this Keras does not: set KERAS_BACKEND=tensorflow before Keras is imported. "
-            f"Received: a keras.Variable over a {type(inner).__name__} of {module.split('.')[0]}"
+            "lrops needs Keras with the TensorFlow backend: set KERAS_BACKEND=tensorflow before Keras is imported. "
+            f"Received: a keras.Variable that holds a {type(inner).__name__} of {module.split('.')[0]}"
         )
     return inner
 
@@ -158,15 +168,13 @@ def _as_array(step, cure):
     try:
         return np.asarray(step)
     except (NotImplementedError, TypeError, ValueError) as error:  # a symbolic tensor; lists of different lengths
-        raise TypeError(
-            f"step must be a number or an array whose values can be seen; {cure}. Received: {step!r}"
-        ) from error
+        raise TypeError(f"step must be a number or an array with known values: {cure}. Received: {step!r}") from error
 
 
 def _counter(step):
-    """`step` if its dtype can count; a Python number, or a list of them, as an array."""
+    """`step` if it has an integer dtype, float32 or float64. A Python number, or a list of them, becomes an array."""
     if getattr(step, "dtype", None) is None:
-        array = _as_array(step, "of several tensors pass one, tf.stack(...)")
+        array = _as_array(step, "pass several tensors as one, tf.stack(...)")
         wide = array.dtype == np.uint64 and array.max() >= 2**63
         if wide or array.dtype == object and all(type(value) is int for value in array.flat):
             raise ValueError(f"step must fit in int64. Received: step={step}")
@@ -174,18 +182,18 @@ def _counter(step):
     name = dtype_name(step)
     if name not in _INTEGERS + _FLOATS:
         raise TypeError(
-            "step must be of an integer dtype that int64 holds, as optimizer.iterations is, or float32 or float64. "
-            f"Cast the integer that counts the steps: tf.cast(iterations, tf.int64). Received: step of dtype {name}"
+            "step must be of an integer dtype that int64 holds, or float32 or float64. Pass optimizer.iterations, or "
+            f"cast your own counter: tf.cast(counter, tf.int64). Received: step of dtype {name}"
         )
     return step
 
 
 def _whole(array):
-    """A NumPy array of floating steps as int64."""
+    """A NumPy array of floating steps as int64. Raises if one is not a whole number or does not fit."""
     if not np.all(np.isfinite(array) & (np.floor(array) == array)):
         raise ValueError(
-            "step counts optimizer updates and must be a whole number. Pass optimizer.iterations, or round down with "
-            f"tf.floor. Received: step={array}"
+            "step counts optimizer updates and must be a whole number. Pass optimizer.iterations, or round with "
+            f"tf.floor(step). Received: step={array}"
         )
     if np.any((array < -(2.0**63)) | (array >= 2.0**63)):
         raise ValueError(f"step must fit in int64. Received: step={array}")
@@ -193,11 +201,11 @@ def _whole(array):
 
 
 def _before_cast(tensor):
-    """The integer tensor that `tensor` was cast from, if this graph shows it, or None."""
+    """The integer tensor that `tensor` was cast from, if this graph shows the cast; else None."""
     context = tensor.op._get_control_flow_context()
     while dtype_name(tensor) in _FLOATS:
         operation = tensor.op
-        # What another control flow context holds cannot always be used in this one.
+        # A tensor of another control flow context cannot always be used in this one.
         if operation.type not in ("Cast", "Identity") or operation._get_control_flow_context() is not context:
             return None
         (tensor,) = operation.inputs
@@ -205,7 +213,7 @@ def _before_cast(tensor):
 
 
 def _from_floating(step, uncertain):
-    """A step of float32 or float64 as an int64 tensor; calls `uncertain` if it is a float32 that may be rounded."""
+    """A step of float32 or float64 as an int64 tensor. Calls `uncertain` if a float32 may have been rounded."""
     step = unwrap_variable(step)
     if not isinstance(step, np.ndarray | np.generic):
         step = tf.convert_to_tensor(step)
@@ -213,34 +221,31 @@ def _from_floating(step, uncertain):
             integer = _before_cast(step)
             if integer is not None:
                 return tf.cast(integer, tf.int64)
-        elif "CPU" in step.device:  # nothing is waited for
+        elif "CPU" in step.device:  # reading it from a GPU would wait for the GPU
             step = step.numpy()
     seen = not isinstance(step, tf.Tensor)
     if dtype_name(step) == "float32" and not (seen and np.all(np.abs(step) < 2**24)):
         uncertain()
     if seen:
         return tf.constant(_whole(np.asarray(step)))
-    # Not every device casts what int64 does not hold to the same number.
+    # Clip, because devices cast a number beyond int64 to different integers.
     last = float(np.nextafter(step.dtype.as_numpy_dtype(2.0**63), step.dtype.as_numpy_dtype(0)))
     return tf.cast(tf.clip_by_value(tf.floor(step), -(2.0**63), last), tf.int64)
 
 
 def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
-    """`step` as something the op takes: an int64 tensor or variable.
+    """`step` as an int64 tensor or variable, which the ops take. The rules are at the top of this module.
 
     Args:
-        step: Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable`, of an integer dtype that
-            int64 holds, or of float32 or float64, of any shape. A floating tensor that was cast from an integer in this
-            graph stands for that integer: a cast to float32 may have rounded it.
-        uncertain: Called if `step` is a float32 that was taken as it is, which beyond 2^24 may be a rounded count.
+        step: A Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable` of any shape.
+        uncertain: Called if `step` is a float32 that may be a rounded count, because it may be 2^24 or more.
 
     Returns:
         An int64 tensor or variable of the same shape.
 
     Raises:
-        TypeError: the dtype of the step is none of these.
-        ValueError: a number does not fit in int64, or is not whole where that can be seen without waiting for a device.
-            Where it cannot be seen it is rounded down.
+        TypeError: `step` has another dtype, such as float16 or uint64.
+        ValueError: a number does not fit in int64, or it can be seen that a number is not whole.
     """
     dtype = getattr(step, "dtype", None)
     if dtype is _INT64:
@@ -252,11 +257,11 @@ def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
             return _from_floating(step, uncertain)
         if name != "int64":
             return tf.cast(unwrap_variable(step), tf.int64)
-    # Not every keras.Variable is a tf.Tensor to the op's fast path; what is inside it is.
+    # The op's fast path does not take every keras.Variable; it takes the variable inside.
     return unwrap_variable(step)
 
 
 def as_step_on_host(step: Any) -> npt.NDArray[np.int64]:
-    """`as_step`, as a NumPy array."""
-    array = _as_array(_counter(step), "in a graph call the schedule itself")
+    """The same as `as_step`, but as a NumPy array."""
+    array = _as_array(_counter(step), "in a graph, call the schedule itself")
     return _whole(array) if array.dtype.name in _FLOATS else array.astype(np.int64)

@@ -1,7 +1,7 @@
-"""A source checkout that was not built in place hands `import lrops` over to the installed package.
+"""Lets `import lrops` work in the folder of a clone, after `pip install .`.
 
-Python looks for lrops in the working directory first. Right after `pip install .` that is the checkout, which has no
-compiled module; the package that was installed from it has.
+Python looks in the working directory first, and finds the clone's `lrops`, which has no compiled module. `hand_over`
+then imports the installed package instead.
 """
 
 import importlib.machinery
@@ -11,7 +11,11 @@ import sys
 
 
 def hand_over() -> bool:
-    """Puts the installed lrops in the place of this one, if this is a checkout without a compiled module."""
+    """Imports the installed lrops in place of this one, if this one is a clone without a compiled module.
+
+    Returns:
+        Whether it did.
+    """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if importlib.util.find_spec("lrops._native") or not os.path.isfile(os.path.join(root, "setup.py")):
         return False
@@ -22,7 +26,7 @@ def hand_over() -> bool:
         compiled = importlib.machinery.PathFinder.find_spec("lrops._native", list(spec.submodule_search_locations))
         if compiled is not None:
             for name in [name for name in sys.modules if name.startswith("lrops.")]:
-                del sys.modules[name]  # of this folder
+                del sys.modules[name]  # a module of the clone
             module = sys.modules["lrops"] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return True

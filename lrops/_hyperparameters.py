@@ -1,4 +1,4 @@
-"""The hyper-parameters of each curve: the one list in Python. Schedules and command-line options are made from it."""
+"""The hyper-parameters of each curve, listed once: the schedules and the command line are made from these classes."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -25,13 +25,13 @@ else:
 
 
 def _said(text: str) -> dict[str, str]:
-    """What the command line says of a hyper-parameter."""
+    """The help text of a hyper-parameter on the command line."""
     return {"help": text}
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Hyperparameters:
-    """What every curve has."""
+    """The hyper-parameters that every curve has."""
 
     initial_learning_rate: float | Variable = dataclasses.field(metadata=_said("the peak"))
     warmup_steps: int = dataclasses.field(metadata=_said("from the first rate to the peak"))
@@ -43,7 +43,7 @@ class Hyperparameters:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class CosineDecay(Hyperparameters):
-    """What `WarmupCosineDecay` takes."""
+    """The hyper-parameters of `WarmupCosineDecay`."""
 
     total_steps: int = dataclasses.field(metadata=_said("where the floor is reached, warmup and hold included"))
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
@@ -53,7 +53,7 @@ class CosineDecay(Hyperparameters):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Decay(CosineDecay):
-    """What `WarmupDecay` takes."""
+    """The hyper-parameters of `WarmupDecay`."""
 
     _: dataclasses.KW_ONLY
     decay: DecayName = dataclasses.field(metadata=_said("which curve goes down from the peak"))
@@ -61,7 +61,7 @@ class Decay(CosineDecay):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class InverseSqrt(Hyperparameters):
-    """What `WarmupInverseSqrt` takes."""
+    """The hyper-parameters of `WarmupInverseSqrt`."""
 
     _: dataclasses.KW_ONLY
     timescale: int | None = dataclasses.field(
@@ -72,7 +72,7 @@ class InverseSqrt(Hyperparameters):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Restarts(Hyperparameters):
-    """What `WarmupCosineRestarts` takes."""
+    """The hyper-parameters of `WarmupCosineRestarts`."""
 
     first_decay_steps: int = dataclasses.field(metadata=_said("length of the first cycle"))
     t_mul: float = dataclasses.field(default=2.0, metadata=_said("length of a cycle / of the one before"))
@@ -84,7 +84,7 @@ class Restarts(Hyperparameters):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Warmup:
-    """What `LinearWarmup` takes."""
+    """The hyper-parameters of `LinearWarmup`."""
 
     schedule: KerasSchedule
     warmup_steps: int

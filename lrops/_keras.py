@@ -1,17 +1,23 @@
-"""Keras 3 and tf_keras, either or both: the classes of each that is imported. It imports neither: the user chooses."""
+"""Makes the classes of lrops work with Keras 3, with tf_keras, or with both in one process.
+
+lrops imports neither Keras: the user chooses.
+"""
 
 import contextlib
+import importlib.util
 import operator
 import sys
 import threading
 
+import tensorflow as tf
+
 _NAMES = ("keras", "tf_keras")
-_ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # what `add_keras_bases` was told of each class
+_ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # the arguments of `add_keras_bases`, by class
 _LOCK = threading.Lock()
 
 
 def in_each_keras(*paths):
-    """The classes at `paths`, such as "callbacks.Callback", of each Keras that is imported, after that Keras' name."""
+    """Yields, for each imported Keras, its name and its classes at `paths`, such as "callbacks.Callback"."""
     for name in _NAMES:
         module = sys.modules.get(name)
         if not module:
@@ -20,32 +26,32 @@ def in_each_keras(*paths):
             found = [operator.attrgetter(path)(module) for path in paths]
         except AttributeError:
             if getattr(getattr(module, "__spec__", None), "_initializing", False):
-                continue  # another thread is importing it: `_Finder` adapts to it afterwards
+                continue  # another thread is importing it, and `_Finder` adds the bases afterwards
             raise
         yield name, *found
 
 
 def add_keras_bases(cls, path, saved=()):
-    """Makes `cls` a subclass of the class at `path` of each Keras that is imported, and of each that will be.
+    """Makes `cls` a subclass of the class at `path` in each Keras, imported now or later.
 
-    Keras 3 and tf_keras each want a subclass of their own class, and a user may have either or both, imported before
-    lrops or after it. Call this again when an object is made or restored: it costs little, and adapts to a Keras that
-    was imported in a way that `_Finder` does not notice.
+    Keras 3 and tf_keras each accept only subclasses of their own class. A user may import either or both, before lrops
+    or after it. Call this function again whenever an object is made or restored: it is cheap, and it covers a Keras
+    that was imported without `_Finder` noticing.
 
     Args:
-        cls: A class with a base other than `object`: Python cannot add bases to a class that has none.
-        path: The base in Keras, such as "callbacks.Callback".
-        saved: Classes that each Keras shall find by name when it loads a model.
+        cls: A class with a base other than `object`. Python cannot add bases to a class without one.
+        path: The base class in Keras, such as "callbacks.Callback".
+        saved: Classes that each Keras must find by name when it loads a model.
     """
     _ADAPTED[cls] = (path, saved)
     needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
     for name, base, register, custom_objects in in_each_keras(*needed):
-        with _LOCK:  # two threads may each have imported a Keras
+        with _LOCK:  # two threads may each be importing a Keras
             if issubclass(cls, base):
                 continue
             for named in saved:
                 register("lrops")(named)
-                if name == "tf_keras":  # whose .h5 files have the bare name; a class of the user's keeps it
+                if name == "tf_keras":  # its .h5 files hold the bare name; a user's class of that name goes first
                     custom_objects().setdefault(named.__name__, named)
             cls.__bases__ += (base,)
 
@@ -54,14 +60,17 @@ SCHEDULE = "optimizers.schedules.LearningRateSchedule"
 
 
 def serialized(schedule, own_class):
-    """A schedule as its Keras saves it, after the name of that Keras, or None if it is of more than one.
+    """The name of a schedule's Keras, and the schedule as that Keras saves it.
 
     Args:
         schedule: An instance of the class at `SCHEDULE` of some Keras.
-        own_class: A function that gives the class of lrops of a name, or None.
+        own_class: A function from a name to the class of lrops with that name, or None.
+
+    Returns:
+        A pair. The name is None for a class of lrops, and for a schedule that belongs to more than one Keras.
     """
     cls = type(schedule)
-    if own_class(cls.__name__) is cls:  # without any Keras, which need not be imported
+    if own_class(cls.__name__) is cls:  # needs no Keras
         saved = {"module": cls.__module__, "class_name": cls.__name__, "config": schedule.get_config()}
         return None, saved | {"registered_name": f"lrops>{cls.__name__}"}
     names = [name for name, base in in_each_keras(SCHEDULE) if isinstance(schedule, base)]
@@ -70,7 +79,7 @@ def serialized(schedule, own_class):
 
 
 def deserialized(saved, name, own_class):
-    """The schedule of which `serialized` gave this; `name` is that of its Keras, or None."""
+    """The schedule that `serialized` saved. `name` is the name of its Keras, or None."""
     own = own_class(saved["class_name"])
     if own and saved.get("registered_name") == f"lrops>{own.__name__}":
         return own.from_config(saved["config"])
@@ -78,28 +87,32 @@ def deserialized(saved, name, own_class):
 
 
 def _imported(name, class_name):
-    """The Keras of this name, or any for None."""
+    """The imported Keras of this name, or any imported one for None."""
     for known in [name] if name else _NAMES:
         if sys.modules.get(known):
             return sys.modules[known]
+    cure = f"import {name or 'keras or tf_keras'}"
+    if name == "tf_keras" and importlib.util.find_spec(name) is None:
+        minor = ".".join(tf.__version__.split(".")[:2])
+        cure = f"run `pip install --no-deps tf_keras=={minor}.*`, then import tf_keras"
     raise ValueError(
-        f"a schedule is saved and loaded by its Keras, which is not imported: import {name or 'keras or tf_keras'}. "
-        f"Received: a {class_name}"
+        f"a schedule is saved and loaded by its own Keras, which is not imported: {cure}. Received: a {class_name}"
     )
 
 
 class _Finder:
-    """Adapts the classes of lrops to a Keras as soon as that is imported. It finds no module itself."""
+    """Adds the bases as soon as a Keras is imported. It is part of `sys.meta_path` and finds no module itself."""
 
     def find_spec(self, name, path=None, target=None):
-        """Part of `sys.meta_path`: what the finders after this one find, with a loader that adapts the classes."""
+        """What the next finders find. The loader is changed: it adds the bases after it has run the module."""
         finders = list(sys.meta_path)
         if name not in _NAMES or self not in finders:
             return None
         for finder in finders[finders.index(self) + 1 :]:
             spec = hasattr(finder, "find_spec") and finder.find_spec(name, path, target)
             if spec:
-                with contextlib.suppress(AttributeError):  # of a loader without exec_module, or one that takes no other
+                # A loader may have no exec_module, or not allow replacing it.
+                with contextlib.suppress(AttributeError):
                     _adapt_after(spec.loader, name)
                 return spec
         return None
@@ -112,7 +125,7 @@ def _adapt_after(loader, name):
         exec_module(module)
         if module.__name__ == name:  # a loader may serve several modules
             loader.exec_module = exec_module
-            # Of a Keras that is not one: an object of lrops says so when it is made, and others may import it.
+            # A module named like a Keras that is not one must not fail here: making a schedule raises then.
             with contextlib.suppress(AttributeError):
                 for cls, (path, saved) in list(_ADAPTED.items()):
                     add_keras_bases(cls, path, saved)

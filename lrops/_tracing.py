@@ -1,17 +1,18 @@
-"""One evaluation a step: while a `tf.function` is traced, repeated evaluations of the same variable are merged.
+"""Merges repeated evaluations of a schedule while a `tf.function` is traced, so that one step evaluates it once.
 
-An optimizer with weight decay reads the rate once for each variable, and TensorFlow's graph passes cannot merge the
-reads of `iterations`: each of them might see another value. While tracing, the operations between two reads are known,
-and `tf.function` runs everything that touches a variable in the order in which it was made. So if no operation made
-since an evaluation can write the variable, another evaluation would give the same number. Any operation not known
-to be safe discards the cached results; the worst case is the graph that there would be without this file.
+Why: in Keras 3, an optimizer with weight decay reads the rate N + 1 times a step for N variables. TensorFlow does not
+merge these reads, because the optimizer's `iterations` could change between two of them.
 
-A compiled op depends on the step alone. A schedule that somebody else wrote may depend on more, so its result is cached
-only if the operations which its evaluation added to the graph are pure: none of them is stateful (as variables, random
-numbers, printing and assertions are), takes a resource, a variant or a reference, or waits for another operation. Two
-things are allowed: a read of the step, and a call, a branch or a loop whose functions are pure. What such a schedule
-does in Python happens once while its results are merged, as with anything that `tf.function` traces; so a schedule
-whose Python state changes between two reads of one trace, as a counter of its calls does, must not be merged.
+The rule: the first evaluation is cached for its graph. A later one with the same key gets the cached tensor, unless an
+operation that was added in between may write the variable. This is safe because a `tf.function` runs all operations on
+a variable in the order in which they were added. An operation that is not known to be safe drops the cached result, so
+a doubt costs one more evaluation and never a wrong rate.
+
+An op of lrops depends on its step only. A schedule inside a `LinearWarmup` may depend on more, so it is cached only if
+the operations that it added are pure: none is stateful, takes a resource, a variant or a reference, or has a control
+input. Reading the step is allowed, and so are calls, branches and loops whose functions are pure. Python code in such a
+schedule runs once for all merged evaluations. A schedule whose Python state changes between two reads of one trace,
+such as a counter of its calls, must therefore not be merged.
 """
 
 import itertools
@@ -21,7 +22,7 @@ import tensorflow as tf
 
 
 class _Result(NamedTuple):
-    """What an evaluation gave. The handle and the context are kept, so that no later object gets the id of either."""
+    """A cached evaluation. It keeps the handle and the context alive, because their ids are part of the cache's key."""
 
     value: Any
     dtype: Any  # of the variable
@@ -30,13 +31,14 @@ class _Result(NamedTuple):
 
 
 class _Evaluations:
-    """The results of one function graph that are still valid."""
+    """The valid cached results of one function graph."""
 
     def __init__(self):
-        self._seen = 0  # operations of the graph
+        self._seen = 0  # how many operations of the graph have been looked at
         self._results = {}
 
     def look_at_new_operations(self, graph):
+        """Drops each result whose variable the operations added since the last look may write."""
         operations = graph.get_operations()
         for operation in operations[self._seen :] if self._results else ():
             if _may_write(operation):
@@ -56,38 +58,40 @@ class _Evaluations:
         self._results[id(handle), id(context), key] = _Result(value, dtype, handle, context)
 
     def put_if_pure(self, value, dtype, handle, context, key, graph, first):
-        """`put`, if the operations of the graph from number `first` on are pure."""
+        """Caches `value` if all operations of the graph from number `first` on are pure."""
         operations = graph.get_operations()
         added = operations[first:]
         handles = {id(inner) for outer, inner in graph.captures if outer is handle} | {id(handle)}
         if all(_is_pure(operation, handles, graph) and not operation.control_inputs for operation in added):
             self.put(value, dtype, handle, context, key)
-            self._seen = len(operations)  # a branch that reads the step would look like one that writes it
+            self._seen = len(operations)  # `_may_write` would take a branch that reads the step for a write
 
 
 def evaluated_once(evaluate, variable, key, only_if_pure=False):
-    """`evaluate()`, or the result of an earlier call if that must be the same.
+    """`evaluate()`, or the cached result of an earlier call that must be equal.
 
     Args:
-        evaluate: Adds operations to the graph and returns a tensor, which depends on the variable's value and on
-            nothing else that can change.
-        variable: A `tf.Variable`, or a tensor that was just read from one; of any other tensor nothing is merged.
-        key: What is evaluated, hashable: calls with equal keys ask for the same number.
-        only_if_pure: `evaluate` may do anything: its result is used again only if the operations show that they are
-            pure.
+        evaluate: A function that adds operations to the graph and returns a tensor. The tensor may depend on the
+            variable's value and on nothing else that can change.
+        variable: A `tf.Variable`, or a tensor that was just read from one. With any other tensor nothing is merged.
+        key: A hashable name of what is evaluated. Calls with equal keys ask for the same number.
+        only_if_pure: `evaluate` may do anything. Its result is cached only if the operations that it added are pure.
+
+    Returns:
+        The tensor.
     """
     graph = tf.compat.v1.get_default_graph()
     handle = _handle(variable, graph)
-    # A graph for a session has no order of its own. Under the user's `tf.control_dependencies` an operation may run
-    # after something that is made already, such as a write by Python. What is made inside a control flow context may
-    # not be used outside; XLA's is the only context that has neither branch nor loop.
+    # Three cases cannot be merged. A graph for a session does not run operations in the order in which they were added.
+    # Under the user's `tf.control_dependencies`, an operation may run after an earlier write. A tensor made in a branch
+    # or a loop cannot be used outside of it; XLA's context is the only one that is neither.
     ordered = graph.building_function and not graph._current_control_dependencies()
     context = graph._get_control_flow_context()
     if handle is None or not ordered or (context and not context.IsXLAContext()):
         return evaluate()
     evaluations = getattr(graph, "_lrops_evaluations", None)
     if evaluations is None:
-        # On the graph, since its tensors are of no use to another and must not keep it alive.
+        # Kept on the graph: a global cache would keep the graph alive.
         evaluations = graph._lrops_evaluations = _Evaluations()
     evaluations.look_at_new_operations(graph)
     result = evaluations.get(handle, context, key)
@@ -98,7 +102,7 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
         evaluations.put(result, variable.dtype, handle, context, key)
         return result
     first = len(graph.get_operations())
-    # What is evaluated inside uses no earlier result: that may depend on a variable which the new operations hide.
+    # Inside, start with an empty cache: a cached tensor would hide which variable the new operations depend on.
     graph._lrops_evaluations = _Evaluations()
     try:
         result = evaluate()
@@ -109,10 +113,10 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
 
 
 def _handle(variable, graph):
-    """The handle of a variable, or of the one that a tensor was read from if nothing can have written it since."""
+    """The handle of a variable; for a tensor, of the variable that it was read from, if no write can have followed."""
     try:
-        return variable.handle  # of this replica, under a distribution strategy
-    except (AttributeError, ValueError):  # a tensor; a variable of several replicas, read outside of them
+        return variable.handle  # under a distribution strategy, this replica's handle
+    except (AttributeError, ValueError):  # a tensor; or a replicated variable, outside of the replicas
         read = None if isinstance(variable, tf.Variable) else getattr(variable, "op", None)
     if (
         read is None
@@ -127,18 +131,18 @@ def _handle(variable, graph):
     return None if written else read.inputs[0]
 
 
-# Also those that TensorFlow names stateless: a StatelessCase may draw random numbers.
+# TensorFlow's name "stateless" proves nothing: a StatelessCase may draw random numbers.
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case", "StatelessCase"}
 _CALLS |= {"While", "StatelessWhile"}
 
 
 def _is_pure(operation, handles, graph):
-    """Whether an operation depends on nothing but its inputs and the variable.
+    """Whether an operation depends only on its inputs and on the variable.
 
     Args:
-        operation: One of the graph.
-        handles: The ids of the tensors that are known to be a handle of the variable.
-        graph: It knows the functions that the operation calls.
+        operation: An operation of the graph.
+        handles: The ids of the tensors that are known to be handles of the variable.
+        graph: The graph, which holds the functions that the operation calls.
     """
     state = [tensor for tensor in operation.inputs if _holds_state(tensor)]
     if any(id(tensor) not in handles for tensor in state):
@@ -153,17 +157,17 @@ def _is_pure(operation, handles, graph):
 
 
 def _functions(operation):
-    """The names of the functions of a call, a branch or a loop."""
+    """The names of the functions that a call, a branch or a loop runs."""
     attributes = operation.node_def.attr.values()
     found = [[one.func] if one.HasField("func") else one.list.func for one in attributes]
     return [function.name for functions in found for function in functions]
 
 
 def _body(name, operation, handles, graph):
-    """The graph of a function that an operation calls, if it is known, and the ids of the handles in it."""
+    """The graph of a called function, or None if it is unknown, and the ids of the variable's handles in it."""
     body = getattr(graph._functions.get(name), "graph", None)
     inputs = body.inputs if body else []
-    given = operation.inputs[len(operation.inputs) - len(inputs) :]  # without a condition
+    given = operation.inputs[len(operation.inputs) - len(inputs) :]  # skips the condition of a branch
     return body, {id(inner) for outer, inner in zip(given, inputs, strict=True) if id(outer) in handles}
 
 
@@ -173,21 +177,22 @@ def _holds_state(tensor):
 
 def _may_write(operation):
     """Whether an operation can write a variable."""
-    # A variant may be a dataset, whose functions hold variables.
+    # A variant may be a dataset, and a dataset's functions may hold variables.
     return operation.type != "ReadVariableOp" and any(
         tensor.dtype in (tf.resource, tf.variant) for tensor in operation.inputs
     )
 
 
 def _names_what_it_writes(operation):
-    """Whether it writes a variable that is among its inputs, and no other."""
+    """Whether an operation can write only the variables among its inputs."""
     return operation.type.startswith(("Assign", "Resource"))
 
 
 def _writes_another_dtype(operation, dtype):
-    """Whether what it writes is of another dtype: of AssignVariableOp and its like `dtype`, of ResourceApplyAdam `T`.
+    """Whether an operation writes variables of another dtype only.
 
-    That of other operations may belong to something else, such as the numbers that StatefulUniform draws.
+    The dtype is an attribute: `dtype` of AssignVariableOp and its kin, `T` of ResourceApplyAdam and its kin. In other
+    operations these attributes may mean something else, such as the dtype of the numbers that StatefulUniform draws.
     """
     if _names_what_it_writes(operation):
         for name in ("dtype", "T"):
@@ -197,15 +202,15 @@ def _writes_another_dtype(operation, dtype):
 
 
 def _writes_another_variable(operation, handle, graph):
-    """Whether it writes variables that are known to be others than that of `handle`."""
+    """Whether an operation is known to write other variables than that of `handle` only."""
     if not _names_what_it_writes(operation) or not isinstance(handle, tf.__internal__.EagerTensor):
         return False
-    # A captured variable is an input of the graph from its first use on. A variable that is an argument is none yet,
-    # and may be any variable when the graph is called again.
+    # A captured variable is an input of the graph from its first use on, and stays the same in every call. A variable
+    # that is an argument of the function may be any variable in the next call.
     inputs = set(map(id, graph.inputs))
     captured = {id(inner): outer for outer, inner in graph.captures if id(inner) in inputs}
     written = [captured.get(id(tensor)) for tensor in operation.inputs if tensor.dtype == tf.resource]
     if not written or not any(outer is handle for outer in captured.values()):
         return False
-    # The text of a handle names the device and the variable; an alias of it has the same.
+    # Two handles of the same variable have the same text, which names the device and the variable.
     return all(isinstance(outer, tf.__internal__.EagerTensor) and str(outer) != str(handle) for outer in written)

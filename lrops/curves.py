@@ -1,4 +1,4 @@
-"""The phases of a curve, the steps that show it, and its rates at any steps. It needs no TensorFlow."""
+"""The rates of a curve, its phases, and the steps that show its shape. This module needs no TensorFlow."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,37 +8,38 @@ import numpy.typing as npt
 
 from lrops import _native
 
-# Of a curve that restarts without end this many cycles are shown, and never more than that many.
+# How many cycles are shown if their number is not given, and at most.
 _CYCLES, _MOST_CYCLES = 5, 64
 
 
 def decay_of(config: Mapping[str, Any]) -> str:
-    """What goes down from the peak, as the command line names it: "cosine", ..., "inverse_sqrt" or "restarts"."""
+    """The decay's name on the command line: "cosine", "linear", "minus_sqrt", "inverse_sqrt" or "restarts"."""
     if "first_decay_steps" in config:
         return "restarts"
     return str(config.get("decay", "cosine" if "total_steps" in config else "inverse_sqrt"))
 
 
 def function_of(config: Mapping[str, Any]) -> str:
-    """The name of the function of a curve, in `_native` and in `reference`."""
+    """The name of the function, in `_native` and in `reference`, that computes a curve."""
     return {"restarts": "warmup_cosine_restarts", "inverse_sqrt": "warmup_inverse_sqrt"}.get(
         decay_of(config), "warmup_decay"
     )
 
 
 def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """The rates of a curve at `steps`, an array of int64, in the curve's dtype, computed without TensorFlow.
+    """The rates of a curve at some steps, computed on the CPU without TensorFlow.
 
     Args:
-        config: Every hyper-parameter of the curve by its name, as `get_config` gives them; a name is ignored.
-        steps: Of any shape.
+        config: All hyper-parameters of the curve by name, as a schedule's `get_config` returns them. An entry "name" is
+            ignored.
+        steps: An array of optimizer steps, int64, of any shape.
 
     Returns:
-        An array of the shape of `steps`.
+        An array of the shape of `steps` and of the curve's dtype. Its bits are those of the TensorFlow op.
 
     Raises:
-        ValueError: a hyper-parameter breaks a rule.
-        TypeError: a hyper-parameter is of the wrong type, missing or unknown.
+        TypeError: A hyper-parameter has the wrong type, is missing or is unknown.
+        ValueError: A hyper-parameter breaks a rule.
     """
     arguments = {key: value for key, value in config.items() if key != "name"}
     if "total_steps" in config:
@@ -47,19 +48,21 @@ def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArra
 
 
 def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
-    """The phases of a curve, as (name, first step, first step of the next); the last may have no end.
-
-    >>> from lrops import curves
-    >>> curves.phases({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 5})
-    [('warmup', 5, 15), ('decay', 15, 105), ('floor', 105, None)]
+    """The phases of a curve, such as warmup, hold, decay and floor.
 
     Args:
-        config: The arguments of a schedule of lrops, complete, as `get_config` gives them.
+        config: All hyper-parameters of the curve by name, as a schedule's `get_config` returns them.
 
     Returns:
-        A list of the phases that are not empty. The peak is the first step after warmup. Restarts have "cycle 1",
-        "cycle 2" and so on: five of them if `cycles` is None, and of more than 64 the first 64, without the floor. The
-        decay of a `WarmupInverseSqrt` has no end, and no floor follows.
+        A list of `(name, first step, first step of the next phase)`, without empty phases. The last entry is None if a
+        phase has no end. The first step after the warmup has the peak rate. Restarts have the phases "cycle 1",
+        "cycle 2" and so on: the first 5 if `cycles` is None, and at most 64. The decay of a `WarmupInverseSqrt` has no
+        end, so no floor follows it.
+
+    Examples:
+        >>> from lrops import curves
+        >>> curves.phases({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 5})
+        [('warmup', 5, 15), ('decay', 15, 105), ('floor', 105, None)]
     """
     if "hold_steps" in config:
         warm, held = config["warmup_steps"], config["warmup_steps"] + config["hold_steps"]
@@ -71,7 +74,7 @@ def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
         keys = ("warmup_steps", "first_decay_steps", "t_mul")
         *starts, end = _native.cycle_starts(**{key: config[key] for key in keys}, at_most=shown)
         corners = {"warmup": 0} | {f"cycle {number}": at for number, at in enumerate(starts, 1)}
-        # Fewer than were asked for: no more fit, and the floor follows.
+        # The floor follows if all cycles are shown. Fewer than asked for means that no more fit.
         corners |= {"floor" if config["cycles"] == shown or len(starts) < shown else "": end}
     steps = [config["start_step"] + at for at in corners.values()]
     found = zip(corners, steps, [*steps[1:], None], strict=True)
@@ -79,25 +82,32 @@ def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
 
 
 def end(config: Mapping[str, Any]) -> int:
-    """The step after which nothing new is to be seen: the floor, or, without one, a quarter of the peak."""
+    """The step where a picture can end: the floor, the end of the last cycle shown, or a quarter of the peak."""
     name, first, last = phases(config)[-1]
     return _falls_to(config, 4) if name == "decay" else first if last is None else last
 
 
 def _falls_to(config, part):
-    """The step at which the curve of a `WarmupInverseSqrt` is 1 / part of the peak."""
+    """The step at which the rate of a `WarmupInverseSqrt` is the peak divided by `part`."""
     held = config["start_step"] + config["warmup_steps"] + config["hold_steps"]
     return held + (part**2 - 1) * (config["timescale"] or config["warmup_steps"])
 
 
 def landmarks(config: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """The steps that show a curve, as (name, step), each once; none that int64 does not hold.
+    """The steps that show the shape of a curve, such as the peak and the middle of the decay.
 
-    >>> from lrops import curves
-    >>> curves.landmarks({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 0})
-    ... # doctest: +NORMALIZE_WHITESPACE
-    [('start', 0), ('middle of warmup', 5), ('peak', 10), ('middle of decay', 55), ('last before the floor', 99),
-     ('floor', 100)]
+    Args:
+        config: All hyper-parameters of the curve by name, as a schedule's `get_config` returns them.
+
+    Returns:
+        A list of `(name, step)` in the order of the steps. Each step appears once. Steps beyond int64 are left out.
+
+    Examples:
+        >>> from lrops import curves
+        >>> curves.landmarks({"warmup_steps": 10, "hold_steps": 0, "total_steps": 100, "start_step": 0})
+        ... # doctest: +NORMALIZE_WHITESPACE
+        [('start', 0), ('middle of warmup', 5), ('peak', 10), ('middle of decay', 55), ('last before the floor', 99),
+         ('floor', 100)]
     """
     starts = {"warmup": "start", "hold": "peak", "decay": "end of hold", "floor": "floor", "cycle 1": "peak"}
     if not config.get("hold_steps"):
