@@ -34,21 +34,21 @@ class Hyperparameters:
     """The hyper-parameters that every curve has."""
 
     initial_learning_rate: float | Variable = dataclasses.field(metadata=_said("the peak"))
-    warmup_steps: int = dataclasses.field(metadata=_said("from the first rate to the peak"))
+    warmup_steps: int = dataclasses.field(metadata=_said("steps from the first rate to the peak"))
     _: dataclasses.KW_ONLY
     warmup_start: float = dataclasses.field(default=0.0, metadata=_said("first rate / peak"))
-    start_step: int = dataclasses.field(default=0, metadata=_said("where the curve begins"))
-    dtype: DtypeName = dataclasses.field(default="float32", metadata=_said("of the rate"))
+    start_step: int = dataclasses.field(default=0, metadata=_said("step at which the curve begins"))
+    dtype: DtypeName = dataclasses.field(default="float32", metadata=_said("dtype of the rate"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class CosineDecay(Hyperparameters):
     """The hyper-parameters of `WarmupCosineDecay`."""
 
-    total_steps: int = dataclasses.field(metadata=_said("where the floor is reached, warmup and hold included"))
+    total_steps: int = dataclasses.field(metadata=_said("step at which the floor is reached, warmup and hold included"))
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
     _: dataclasses.KW_ONLY
-    hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
+    hold_steps: int = dataclasses.field(default=0, metadata=_said("steps at the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -56,7 +56,7 @@ class Decay(CosineDecay):
     """The hyper-parameters of `WarmupDecay`."""
 
     _: dataclasses.KW_ONLY
-    decay: DecayName = dataclasses.field(metadata=_said("which curve goes down from the peak"))
+    decay: DecayName = dataclasses.field(metadata=_said("shape of the decay from the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -67,19 +67,21 @@ class InverseSqrt(Hyperparameters):
     timescale: int | None = dataclasses.field(
         default=None, metadata=_said("N of sqrt(N / (N + d)); warmup_steps if not given")
     )
-    hold_steps: int = dataclasses.field(default=0, metadata=_said("at the peak"))
+    hold_steps: int = dataclasses.field(default=0, metadata=_said("steps at the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Restarts(Hyperparameters):
     """The hyper-parameters of `WarmupCosineRestarts`."""
 
-    first_decay_steps: int = dataclasses.field(metadata=_said("length of the first cycle"))
+    first_decay_steps: int = dataclasses.field(metadata=_said("steps of the first cycle"))
     t_mul: float = dataclasses.field(default=2.0, metadata=_said("length of a cycle / of the one before"))
     m_mul: float = dataclasses.field(default=1.0, metadata=_said("height of a cycle / of the one before"))
     alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
     _: dataclasses.KW_ONLY
-    cycles: int | None = dataclasses.field(default=None, metadata=_said("how many; as many as fit if not given"))
+    cycles: int | None = dataclasses.field(
+        default=None, metadata=_said("number of cycles; as many as fit if not given")
+    )
 
 
 @dataclasses.dataclass(eq=False, repr=False)

@@ -110,7 +110,7 @@ CAUSES = {
     ),
     "another version": Cause(
         "this lrops ({lrops}, in {path}) is built for TensorFlow {carried} and found TensorFlow {version} (in "
-        "{folder}), which has another binary interface",
+        "{folder}), whose binary interface differs",
         "run `pip install '{requirement}'`; or keep your TensorFlow and build lrops for it, in a clone of lrops: "
         "`LROPS_TENSORFLOW={minor} pip install --no-cache-dir --no-build-isolation .` (uv: `--no-cache`); "
         'docs/clusters.md, "From source", lists what a build needs',

@@ -1,4 +1,4 @@
-"""The types of what cc/python/native.cc defines, for type checkers."""
+"""The types of the compiled module, cc/python/native.cc, for type checkers."""
 
 from typing import Any
 

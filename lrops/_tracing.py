@@ -11,8 +11,8 @@ a doubt costs one more evaluation and never a wrong rate.
 An op of lrops depends on its step only. A schedule inside a `LinearWarmup` may depend on more, so it is cached only if
 the operations that it added are pure: none is stateful, takes a resource, a variant or a reference, or has a control
 input. Reading the step is allowed, and so are calls, branches and loops whose functions are pure. Python code in such a
-schedule runs once for all merged evaluations. A schedule whose Python state changes between two reads of one trace,
-such as a counter of its calls, must therefore not be merged.
+schedule runs once for all merged evaluations. So a schedule whose Python state changes between two reads of one trace,
+such as a counter of its calls, does not belong in a `LinearWarmup`.
 """
 
 import itertools
@@ -83,8 +83,9 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
     graph = tf.compat.v1.get_default_graph()
     handle = _handle(variable, graph)
     # Three cases cannot be merged. A graph for a session does not run operations in the order in which they were added.
-    # Under the user's `tf.control_dependencies`, an operation may run after an earlier write. A tensor made in a branch
-    # or a loop cannot be used outside of it; XLA's context is the only one that is neither.
+    # Under the user's `tf.control_dependencies`, an evaluation waits for operations that exist already, such as a
+    # `tf.py_function` that writes the variable. A tensor from a branch or a loop cannot be used outside of it; XLA's
+    # context is the only one that is neither.
     ordered = graph.building_function and not graph._current_control_dependencies()
     context = graph._get_control_flow_context()
     if handle is None or not ordered or (context and not context.IsXLAContext()):

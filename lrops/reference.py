@@ -1,7 +1,7 @@
-"""The learning rate from its definition, in NumPy: what every compiled path is compared with.
+"""The learning rates by their definition, in NumPy. The tests and the doctor compare every compiled path with it.
 
-It shares nothing with the compiled code: extended precision and the library's sine here, 64-bit integers and a series
-there.
+It shares no method with the compiled code. This module uses extended precision and the C library's sine; the compiled
+code uses 64-bit integers and a series.
 """
 
 import bisect
@@ -32,19 +32,20 @@ def warmup_decay(
     start_step=0,
     dtype="float32",
 ):
-    """The learning rate at each step, in extended precision and rounded once.
+    """The rates of `lrops.WarmupDecay`, in extended precision and rounded once.
 
-    Source: linear warmup (Goyal et al. 2017, section 2.2), and one cycle of cosine annealing (Loshchilov and Hutter
-    2017, equation 5), written as sin(pi/2 * remaining)**2 = (1 + cos(pi * elapsed)) / 2, which does not cancel; or the
-    remaining part itself; or 1 - sqrt(elapsed) (Hägele et al. 2024), written as remaining / (1 + sqrt(elapsed)).
+    Each form is chosen so that nothing cancels. The cosine decay (Loshchilov and Hutter 2017, equation 5) is
+    sin(pi/2 * remaining)**2 = (1 + cos(pi * elapsed)) / 2. The decay 1 - sqrt(elapsed) (Hägele et al. 2024) is
+    remaining / (1 + sqrt(elapsed)). The warmup is that of Goyal et al. 2017, section 2.2.
 
     Args:
         step: Optimizer steps, an int64 array of any shape.
-        dtype: Name of the dtype to round to.
-        The others are those of `lrops.WarmupDecay`, as numbers.
+        dtype: The name of the dtype to round to.
+
+    The other arguments are those of `lrops.WarmupDecay`, as numbers.
 
     Returns:
-        An array of `dtype` of the shape of `step`. bfloat16 needs ml_dtypes to be imported.
+        An array of `dtype` and of the shape of `step`. For "bfloat16", ml_dtypes must be imported.
 
     Raises:
         RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
@@ -83,11 +84,10 @@ def warmup_inverse_sqrt(
     start_step=0,
     dtype="float32",
 ):
-    """The learning rate at each step, in extended precision and rounded once.
+    """The rates of `lrops.WarmupInverseSqrt`, in extended precision and rounded once.
 
-    Source: Vaswani et al. 2017, section 5.3, with the peak and the timescale named.
-
-    Arguments and errors are those of `warmup_decay`, with the hyper-parameters of `lrops.WarmupInverseSqrt`.
+    Source: Vaswani et al. 2017, section 5.3, with a peak and a timescale as arguments. `step`, `dtype`, the result and
+    the error are as in `warmup_decay`.
     """
     _check_longdouble()
     s = np.maximum(np.asarray(step, np.int64), start_step).astype(_REAL) - _REAL(start_step)
@@ -113,12 +113,11 @@ def warmup_cosine_restarts(
     start_step=0,
     dtype="float32",
 ):
-    """The learning rate at each step with warm restarts, in extended precision and rounded once.
+    """The rates of `lrops.WarmupCosineRestarts`, in extended precision and rounded once.
 
-    Source: Loshchilov and Hutter 2017, section 3, and Keras' `CosineDecayRestarts` for m_mul and alpha, behind a linear
-    warmup. A cycle's length and height are exact fractions here; its length is then rounded to an integer.
-
-    Arguments and errors are those of `warmup_decay`, with the hyper-parameters of `lrops.WarmupCosineRestarts`.
+    Source: Loshchilov and Hutter 2017, section 3; `m_mul` and `alpha` as in Keras' `CosineDecayRestarts`. The length
+    and the height of a cycle are exact fractions; the length is then rounded to an integer. `step`, `dtype`, the result
+    and the error are as in `warmup_decay`.
     """
     _check_longdouble()
     step = np.asarray(step, np.int64)
@@ -142,7 +141,7 @@ def warmup_cosine_restarts(
 
 
 def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
-    """The first step of each cycle, counted from start_step, and the end of the last."""
+    """The first step of each cycle, counted from start_step, and the end of the last cycle."""
     if t_mul == 1:
         cycles = (2**62 - warmup_steps) // first_decay_steps if cycles is None else cycles
         return range(warmup_steps, warmup_steps + cycles * first_decay_steps + 1, first_decay_steps)
@@ -157,11 +156,11 @@ def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
 
 def _check_longdouble():
     if np.finfo(_REAL).nmant < 63:
-        raise RuntimeError("the reference needs a longdouble wider than float64, and this platform has none")
+        raise RuntimeError("the reference needs a longdouble wider than float64, which this platform does not have")
 
 
 def _real(ratio):
-    """A Fraction above 0 to 63 bits or more."""
+    """A Fraction above 0 as a longdouble, exact to 63 bits or more."""
     scale = 63 + ratio.denominator.bit_length() - ratio.numerator.bit_length()
     high, low = divmod(round(ratio * Fraction(2) ** scale), 2**32)
     return np.ldexp(_REAL(high) * 2**32 + low, -scale)

@@ -1,4 +1,14 @@
-"""`total_steps`: how many optimizer steps Keras' `fit` will run on some data. It reads no element of the data."""
+"""`total_steps`, the number of optimizer steps that Keras' `fit` will run. It reads no element of the data.
+
+Without `steps_per_epoch`, it is the number of batches times `epochs`. The last, partial batch counts.
+
+With `steps_per_epoch`, it is `steps_per_epoch * epochs` if the data lasts that long. If not, the two Keras differ:
+
+* Keras 3 continues through the data from epoch to epoch. If the data ends within an epoch, the epoch ends early, and
+  the next one starts over.
+* tf_keras starts over if an epoch fits in the arrays or the `Sequence`, or if it is a whole pass over a dataset.
+  Otherwise it stops training.
+"""
 
 import collections.abc
 import math
@@ -14,7 +24,7 @@ import tensorflow as tf
 from lrops._arguments import as_count
 from lrops._keras import in_each_keras
 
-_KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where it is given no batch_size
+_KERAS_BATCH_SIZE = 32  # the default of `fit` for arrays
 
 
 def total_steps(
@@ -28,44 +38,45 @@ def total_steps(
 ) -> int:
     """The number of steps that `model.fit(data, epochs=epochs, ...)` will run.
 
-    It is what `optimizer.iterations` ends at from 0, and so the `total_steps` of a schedule for that run. The last,
-    partial batch counts as a step, as in `fit`. With `gradient_accumulation_steps` Keras gives a schedule the number of
-    micro-batches, which is what is counted here. The number of replicas changes nothing.
-
-    >>> import lrops
-    >>> lrops.total_steps(1000, epochs=3, batch_size=32)  # 31 full batches and one of 8 rows an epoch
-    96
-    >>> import tensorflow as tf
-    >>> lrops.total_steps(tf.data.Dataset.range(1000).batch(32), epochs=3)
-    96
-    >>> lrops.total_steps(tf.data.Dataset.range(1000).batch(32).repeat(), epochs=3, steps_per_epoch=10)
-    30
+    Pass it as the `total_steps` of a schedule. It is the number that `optimizer.iterations` reaches, from 0. The last,
+    partial batch counts as a step, as in `fit`. With `gradient_accumulation_steps`, Keras counts micro-batches for a
+    schedule, and so does this function. The number of replicas makes no difference.
 
     Args:
-        data: What `fit` gets as `x`: a `tf.data.Dataset`, batched, or a `tf.distribute.DistributedDataset`; a
-            `keras.utils.PyDataset` (tf_keras: `Sequence`); a Grain dataset; an array, a tensor or a structure of them,
-            of equal first dimensions; or the number of rows of such arrays. A generator, a Grain dataset, or a dataset
-            of unknown or infinite length, needs `steps_per_epoch`, and is taken to hold enough for all epochs.
-        epochs: Passes over the data, at least 1. On a resumed run, count the epochs from the first run on.
-        batch_size: Rows a step, for arrays and a number of rows only. Without it, 32, as in `fit`; where there is a
-            `steps_per_epoch`, rows / steps_per_epoch, rounded up, as in `fit` too.
-        steps_per_epoch: The argument of `fit`, a multiple of `steps_per_execution`. In Keras 3 an epoch then goes on
-            where the one before stopped, and ends early where the data does. tf_keras ends training there, which is
-            refused here.
-        validation_split: The argument of `fit`: the part of the rows, in [0, 1), that is held out. For arrays and a
+        data: The data that `fit` gets as `x`. It can be a batched `tf.data.Dataset`, a
+            `tf.distribute.DistributedDataset`, a `keras.utils.PyDataset` (in tf_keras: `Sequence`), a Grain dataset, a
+            generator, an array, a tensor, or a structure of arrays with equal first dimensions. For arrays, the number
+            of rows is enough. A generator, a Grain dataset, and a dataset of unknown or infinite length need
+            `steps_per_epoch`; they are taken to hold enough batches for all epochs.
+        epochs: How many epochs are trained, at least 1. For a resumed run, count from the first run on.
+        batch_size: Rows in a batch, for arrays and a number of rows only. The default is that of `fit`: 32, or with
+            `steps_per_epoch`, rows / steps_per_epoch, rounded up.
+        steps_per_epoch: The argument of `fit`. It should be a multiple of `steps_per_execution`. If the data ends
+            before an epoch does, Keras 3 ends that epoch early. tf_keras stops training, so this function raises.
+        validation_split: The argument of `fit`, in [0, 1): the part of the rows that is held out. For arrays and a
             number of rows only.
-        keras: The module whose `fit` will run, `keras` or `tf_keras`, which differ in `steps_per_epoch` alone. Without
-            it, tf_keras for its `Sequence`, where only it is imported and where TF_USE_LEGACY_KERAS is set, and Keras 3
-            elsewhere; warns if both are imported and would run different numbers of steps.
+        keras: The module whose `fit` will run, `keras` or `tf_keras`. They differ only with `steps_per_epoch`. The
+            default is tf_keras for its `Sequence`, if only tf_keras is imported, or if TF_USE_LEGACY_KERAS is set;
+            otherwise Keras 3. A warning is shown if both are imported and would run different numbers of steps.
 
     Returns:
         The number of steps, an int.
 
     Raises:
         TypeError: `data` is none of the above, or a count is not an integer.
-        ValueError: the length is unknown or infinite and there is no `steps_per_epoch`; the data is empty, or ends
-            before training does; arrays differ in rows; an argument is out of its range, or has no meaning for this
-            data.
+        ValueError: The length is unknown or infinite and `steps_per_epoch` is missing; the data is empty or ends before
+            training does; arrays have different numbers of rows; an argument is out of its range or does not apply to
+            this data.
+
+    Examples:
+        >>> import lrops
+        >>> lrops.total_steps(1000, epochs=3, batch_size=32)  # 31 full batches and one of 8 rows an epoch
+        96
+        >>> import tensorflow as tf
+        >>> lrops.total_steps(tf.data.Dataset.range(1000).batch(32), epochs=3)
+        96
+        >>> lrops.total_steps(tf.data.Dataset.range(1000).batch(32).repeat(), epochs=3, steps_per_epoch=10)
+        30
     """
     epochs = as_count("epochs", epochs)
     if steps_per_epoch is not None:
@@ -87,17 +98,17 @@ def total_steps(
         ):
             if given:
                 raise ValueError(
-                    f"{name} is for arrays: a {type(data).__name__} counts its batches itself, and fit does not split "
-                    f"it. Leave {name} out. Received: {name}={value!r}"
+                    f"{name} is for arrays: fit takes the batches of a {type(data).__name__} as they are. Leave {name} "
+                    f"out. Received: {name}={value!r}"
                 )
         batches = _batches(data)
     if batches == 0:
         raise ValueError(f"data holds no batch, so fit would run no step. Received: an empty {type(data).__name__}")
     if steps_per_epoch is None:
-        if batches is None or _is_grain(data):  # of which Keras does not ask the length
+        if batches is None or _is_grain(data):  # Keras does not ask a Grain dataset for its length
             raise ValueError(
-                "data is of unknown or infinite length. Let it repeat, as dataset.repeat() does, and pass "
-                "steps_per_epoch, here and to fit; or, if you know how many batches a tf.data.Dataset holds, use "
+                "data has an unknown or infinite length. Make it repeat, such as with dataset.repeat(), and pass "
+                "steps_per_epoch here and to fit. Or, if you know how many batches a tf.data.Dataset holds, use "
                 "dataset.apply(tf.data.experimental.assert_cardinality(batches)). "
                 f"Received: a {type(data).__name__} and steps_per_epoch=None"
             )
@@ -105,7 +116,6 @@ def total_steps(
     steps = epochs * steps_per_epoch
     if batches is None or steps <= batches:
         return steps
-    # Keras 3 goes on through the data from epoch to epoch, ends the epoch where it runs out, and starts over.
     passes, rest = divmod(epochs, -(-batches // steps_per_epoch))
     in_keras_3 = None if _is_grain(data) else passes * batches + rest * steps_per_epoch
     in_tf_keras = steps if _starts_over(data, rows, batches, steps_per_epoch) else None
@@ -113,29 +123,29 @@ def total_steps(
     if runs_tf_keras is None and in_keras_3 != in_tf_keras:
         warnings.warn(
             f"with steps_per_epoch={steps_per_epoch} Keras 3 runs {in_keras_3} steps on this data, and tf_keras "
-            f"{in_tf_keras or 'ends training where the data ends'}: the number returned is that of Keras 3. Name "
-            "yours, total_steps(..., keras=keras) or keras=tf_keras.",
+            f"{in_tf_keras or 'ends training where the data ends'}. The number for Keras 3 was returned. Say which "
+            "Keras runs: total_steps(..., keras=keras) or keras=tf_keras.",
             UserWarning,
             stacklevel=2,
         )
     found = in_tf_keras if runs_tf_keras else in_keras_3
     if found is None:
         raise ValueError(
-            "data ends before training does: let it repeat, as dataset.repeat() does, or leave steps_per_epoch out, "
-            f"here and in fit. Received: {batches} batches, epochs={epochs}, steps_per_epoch={steps_per_epoch}"
+            "data ends before training does: make it repeat, such as with dataset.repeat(), or leave steps_per_epoch "
+            f"out, here and in fit. Received: {batches} batches, epochs={epochs}, steps_per_epoch={steps_per_epoch}"
         )
     return found
 
 
 def _starts_over(data, rows, batches, steps_per_epoch):
-    """Whether tf_keras has enough of data that does not last for all epochs in one pass."""
-    if rows is not None or isinstance(data, _py_datasets()):  # arrays are repeated, a Sequence begins with each epoch
+    """Whether tf_keras starts over when the data ends, so that training goes on."""
+    if rows is not None or isinstance(data, _py_datasets()):
         return steps_per_epoch <= batches
     return isinstance(data, tf.data.Dataset) and steps_per_epoch == batches
 
 
 def _runs_tf_keras(data, keras):
-    """Whether the `fit` of tf_keras will run; None if it may be that of either Keras."""
+    """Whether the `fit` of tf_keras will run; None if it is unknown which Keras runs."""
     if keras is not None:
         if getattr(keras, "__name__", None) is None:
             raise TypeError(f"keras must be the module keras or tf_keras. Received: keras={keras!r}")
@@ -150,7 +160,7 @@ def _runs_tf_keras(data, keras):
 
 
 def _py_datasets(*names):
-    """`PyDataset`, which both Keras also call `Sequence`, of each Keras that is imported, or of those named."""
+    """The classes `PyDataset`, also called `Sequence`, of all imported Keras, or of those in `names`."""
     return tuple(base for name, base in in_each_keras("utils.Sequence") if name in names or not names)
 
 
@@ -159,7 +169,7 @@ def _is_grain(data):
 
 
 def _rows(data):
-    """The rows of arrays, or None where `data` is made of batches."""
+    """The number of rows of arrays; None if `data` consists of batches."""
     if isinstance(data, numbers.Integral) and not isinstance(data, bool):
         return as_count("data, as a number of rows,", data)
     batched = (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *_py_datasets())
@@ -168,12 +178,12 @@ def _rows(data):
     shapes = [getattr(array, "shape", None) for array in tf.nest.flatten(data)]
     if not shapes or any(shape is None or len(shape) == 0 for shape in shapes):
         raise TypeError(
-            "data must be a tf.data.Dataset, a DistributedDataset, a PyDataset, a Grain dataset, arrays or a number of "
-            f"rows; for anything else, pass the number of rows. Received: {type(data).__name__}"
+            "data must be a tf.data.Dataset, a DistributedDataset, a PyDataset, a Grain dataset, a generator, arrays "
+            f"or a number of rows. For anything else, pass the number of rows. Received: {type(data).__name__}"
         )
     rows = {shape[0] for shape in shapes}
     if len(rows) > 1:
-        raise ValueError(f"data must be of arrays with equal numbers of rows. Received: {sorted(rows)} rows")
+        raise ValueError(f"data must be arrays with equal numbers of rows. Received: {sorted(rows)} rows")
     return int(rows.pop())
 
 
@@ -187,17 +197,17 @@ def _training_rows(rows, validation_split):
     training = math.floor(rows * (1.0 - validation_split))
     if training in (0, rows):
         raise ValueError(
-            "validation_split must leave rows on both sides, or fit refuses it. Received: "
+            "validation_split must leave rows for training and for validation, or fit raises. Received: "
             f"validation_split={validation_split} of {rows} rows"
         )
     return training
 
 
 def _batches(data):
-    """The number of batches, or None where it is unknown or infinite."""
+    """The number of batches; None if it is unknown or infinite."""
     if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
         cardinality = data.cardinality
-        batches = int(cardinality() if callable(cardinality) else cardinality)  # a property of DistributedDataset
+        batches = int(cardinality() if callable(cardinality) else cardinality)  # DistributedDataset has a property
         return batches if batches >= 0 else None
     if isinstance(data, collections.abc.Iterator):
         return None

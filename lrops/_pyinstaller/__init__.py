@@ -1,4 +1,4 @@
-"""Tells PyInstaller where the hook for lrops is: the entry point `pyinstaller40` in pyproject.toml."""
+"""Tells PyInstaller where the hook for lrops is. PyInstaller calls it by the entry point `pyinstaller40`."""
 
 import os
 

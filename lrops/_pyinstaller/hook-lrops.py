@@ -1,4 +1,4 @@
-"""What PyInstaller packs with a program that imports lrops: the libraries that are loaded by their path."""
+"""Makes PyInstaller pack the libraries that lrops loads by their path."""
 
 from PyInstaller.utils.hooks import collect_dynamic_libs
 
