@@ -246,7 +246,7 @@ def test_what_is_no_data(data):
         (TypeError, "validation_split must be a number", {"validation_split": "0.1"}),
         (ValueError, r"validation_split must be in \[0, 1\)", {"validation_split": 1.0}),
         (ValueError, r"validation_split must be in \[0, 1\)", {"validation_split": float("nan")}),
-        (ValueError, "rows on both sides.*0.999 of 100 rows", {"validation_split": 0.999}),
+        (ValueError, "rows for training and for validation.*0.999 of 100 rows", {"validation_split": 0.999}),
     ],
 )
 def test_bad_arguments(error, message, arguments):
