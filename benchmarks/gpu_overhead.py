@@ -156,7 +156,7 @@ def bit_rows():
     """Item (a): the tests that compare the GPU's bits with the CPU's, in a process of their own."""
     case, root = "`pytest -m gpu tests/gpu`", Path(__file__).parents[1]
     if importlib.util.find_spec("pytest") is None:
-        yield "a", case, "not run: pytest is not installed, it comes with `lrops[test]`", "all passed"
+        yield "a", case, "not run: pytest is not installed: run `pip install pytest`", "all passed"
         return
     command = [
         sys.executable,

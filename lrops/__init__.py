@@ -1,7 +1,7 @@
 """Learning rate schedules with warmup and decay, computed inside the TensorFlow graph by compiled ops.
 
-`import lrops` loads the ops into TensorFlow and XLA. If that fails, the ImportError names the cure. `python -m lrops` and
-the command `lrops` still start, so that they can diagnose the failure.
+`import lrops` loads the ops into TensorFlow and XLA. If that fails, the ImportError names the cure. `python -m lrops`
+and the command `lrops` still start, so that they can diagnose the failure.
 """
 
 import os

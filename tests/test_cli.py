@@ -182,7 +182,7 @@ def install_beside(package, **versions):
 
 @pytest.mark.parametrize("second", ["tensorflow", "tensorflow_rocm", "tf_nightly"])
 def test_two_distributions_of_one_tensorflow_are_a_note(package, second):
-    """As `pip install 'lrops[cpu]' tf_keras` makes them."""
+    """As `pip install tensorflow-cpu tf_keras` makes them."""
     installed = next(iter(_loader.distributions().values()), tf.__version__)
     install_beside(package, **{second: installed})
     result = lrops("doctor", "--json", folder=package.parent, package=package)

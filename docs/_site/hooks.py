@@ -34,7 +34,7 @@ def on_files(files, config):
 
 
 def _as_markdown(notebook):
-    """The cells of a notebook with their outputs. A picture stands in the text itself."""
+    """The cells of a notebook with their outputs. A picture is embedded in the page."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])

@@ -59,7 +59,7 @@ def test_the_rows_of_the_kernels(gpu_overhead, monkeypatch):
 def test_it_says_that_pytest_is_missing(gpu_overhead, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ((_, _, said, _),) = gpu_overhead.bit_rows()
-    assert said == "not run: pytest is not installed, it comes with `lrops[test]`"
+    assert said == "not run: pytest is not installed: run `pip install pytest`"
 
 
 def test_it_refuses_to_run_without_a_gpu(tmp_path):
