@@ -100,7 +100,11 @@ def test_the_doctor_answers_on_a_gpu_that_tensorflow_knows_little_of(run):
     assert found["kernels"][0] == "ok"
     assert found["driver"] == ("ok", "release none; cuda 12.0; gpus 1")
     assert found["GPU"] == ("ok", f"cards FAKE (not NVIDIA's); covered by {ptx.FACTS}")
-    assert found["GPU, eager"] == found["GPU, tf.function"] == ("ok", "50 rates of 5 curves equal the reference, bit for bit")
+    assert (
+        found["GPU, eager"]
+        == found["GPU, tf.function"]
+        == ("ok", "50 rates of 5 curves equal the reference, bit for bit")
+    )
     assert found["GPU, XLA"][0] == "failed"  # XLA has no compiler for it
 
 
