@@ -15,6 +15,7 @@ import sys
 from typing import Any, NamedTuple
 
 _PRERELEASE = re.compile("rc|dev")
+_CPU = "-cpu" if os.uname().machine == "x86_64" else ""  # TensorFlow has no tensorflow-cpu for ARM64
 _PROCESSORS = {"x86_64": 62, "aarch64": 183}  # as an ELF file names them
 
 
