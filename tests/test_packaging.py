@@ -28,7 +28,10 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where cmake and 
 
 def test_a_build_in_isolation_is_for_the_newest_minor():
     said = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert re.search(r'"tensorflow-cpu==(.+)\.\*"', said)[1] == MINORS[-1]
+    assert re.findall(r'"(tensorflow.*)==(.+)\.\*; platform_machine (.+)"', said) == [
+        ("tensorflow-cpu", MINORS[-1], "== 'x86_64'"),
+        ("tensorflow", MINORS[-1], "!= 'x86_64'"),
+    ]
 
 
 def test_the_minors_are_in_order():
@@ -114,7 +117,9 @@ def test_a_label_of_who_built_tensorflow_is_no_pre_release(tmp_path):
     command = ["setup.py", "--quiet", "egg_info", "--egg-base", tmp_path]
     result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(tmp_path), PATH=PATH)
     assert result.returncode == 0, result.stderr
-    assert "\n[cpu]\ntensorflow-cpu<2.22,>=2.20\n" in (tmp_path / "lrops.egg-info/requires.txt").read_text()
+    written = (tmp_path / "lrops.egg-info/requires.txt").read_text()
+    assert '\n[cpu:platform_machine == "x86_64"]\ntensorflow-cpu<2.22,>=2.20\n' in written
+    assert '\n[cpu:platform_machine != "x86_64"]\ntensorflow<2.22,>=2.20\n' in written
 
 
 def hook():
