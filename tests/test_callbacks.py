@@ -538,7 +538,7 @@ def test_a_loss_scale_that_falls_for_ever_is_told():
             fit(overflowing(-1.0), LearningRateLogger(), x=ROWS[:2], epochs=40)
     model = idle_model(0.1)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule())), "mse", jit_compile=False)
-    with pytest.raises(RuntimeError, match="never changes.*2 batches"):  # its scale stands still
+    with pytest.raises(RuntimeError, match="never changes.*2 batches"):  # its loss scale does not change
         fit(model, LearningRateLogger(), x=ROWS[:2], epochs=40)
 
 
@@ -686,7 +686,7 @@ def test_tf_keras_optimizers(rate, optimizer, tmp_path, recwarn):
 
 
 class Composite(tf_keras.optimizers.legacy.Optimizer):
-    """As that of TensorFlow Recommenders: others do the work."""
+    """Like the optimizer of TensorFlow Recommenders: it hands the work to other optimizers."""
 
     def __init__(self, *optimizers):
         super().__init__("composite")

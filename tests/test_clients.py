@@ -1,6 +1,6 @@
-"""Real libraries whose optimizers hand a schedule a float32 step, where they are installed: no CI machine has them.
+"""Real libraries whose optimizers pass a float32 step to a schedule. Tests skip those not installed; CI installs none.
 
-Each moves its weights as with a table of the same rates, which is read at the float32 step.
+Each must move its weights as it does with a table of the same rates, which is read at the float32 step.
 """
 
 import importlib.util

@@ -18,7 +18,7 @@ LONG = {
     "decay": Curve(initial_learning_rate=1.0, warmup_steps=8, total_steps=2**25),
     "restarts": Restarts(initial_learning_rate=1.0, warmup_steps=8, first_decay_steps=2**25),
 }
-ODD = 2**24 + 1  # what no float32 is
+ODD = 2**24 + 1  # no float32 holds it
 
 
 @pytest.fixture(autouse=True)

@@ -210,7 +210,7 @@ def test_a_schedule_that_branches_in_python_says_what_to_write():
 
 
 def test_two_floating_steps_of_one_count_are_two():
-    """A count that was rounded on its way is another step to a schedule that gets it as it came."""
+    """A rounded count is another step to a schedule that gets the step unchanged."""
     count = tf.Variable(2**24 + 1, dtype=tf.int64)
 
     class Same(keras.optimizers.schedules.LearningRateSchedule):

@@ -62,7 +62,7 @@ def test_it_releases_the_interpreter_lock():
     thread = threading.Thread(target=_native.warmup_decay, args=(steps,), kwargs=ARGUMENTS)
     thread.start()
     turns = 0
-    while thread.is_alive():  # with the lock held, the first turn would be the last
+    while thread.is_alive():  # if the call held the lock, there would be one turn
         time.sleep(0.001)
         turns += 1
     thread.join()

@@ -37,7 +37,7 @@ def build(sanitizers, output, *arguments):
 
 
 def run(*command, **options):
-    """Runs what was built. The libraries of GCC 12 and older fear a kernel that scatters memory over 2^32 places."""
+    """Runs what was built. Sanitizers of GCC 12 and older may fail if the kernel picks from 2^32 random addresses."""
     orderly = ["setarch", "-R"] if shutil.which("setarch") and not subprocess.call(["setarch", "-R", "true"]) else []
     done = run_process(*orderly, *command, **options)
     if "unexpected memory mapping" in done.stderr:
@@ -128,7 +128,7 @@ def test_the_python_module(tmp_path, sanitizers):
     (tmp_path / "suppressions").write_text("race:_dl_deallocate_tls\n")
     environment = {
         "LD_PRELOAD": " ".join(preload),
-        "PYTHONMALLOC": "malloc",  # so that each object is an allocation of its own
+        "PYTHONMALLOC": "malloc",  # allocates each object separately
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
         "TSAN_OPTIONS": f"suppressions={tmp_path / 'suppressions'}",
     }

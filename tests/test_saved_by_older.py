@@ -1,7 +1,7 @@
 """Models that version 0.1 saved load for ever and give the same bits: an op's interface is a promise.
 
-saved/0.1 was made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. Once that is released the folder
-never changes: a new promise gets a folder of its own.
+saved/0.1 was made by `python tests/test_saved_by_older.py <folder>` with lrops 0.1.0. After that release the folder
+never changes: each later version that makes the promise adds its own folder.
 """
 
 import json

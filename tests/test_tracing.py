@@ -406,7 +406,7 @@ DRAWS = {
     ),
     "generator": lambda step: GENERATOR.uniform([]),
 }
-# What XLA is tried with besides, which compiles for seconds.
+# XLA compiles for seconds, so it is tried with a few of them only.
 ALL = [(more, False) for more in [*PURE, *IMPURE]]
 SOME_XLA = [(more, True) for more in ("the_step", "branch", "loop_that_reads_the_step", "variable")]
 

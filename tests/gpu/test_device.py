@@ -65,7 +65,7 @@ print(evaluate().numpy() == schedule(7).numpy())
 
 
 def test_a_device_without_streams_of_cuda_is_an_error_of_the_op(run):
-    """As TensorFlow's own GPUs have them, and those of a plugin have not."""
+    """TensorFlow's own GPUs have such streams; the device of a plugin has none."""
     script = """
 try:
     evaluate()
