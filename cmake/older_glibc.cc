@@ -1,5 +1,5 @@
-// Lets the Python module of a wheel load on an older glibc, without two symbols that came with 2.32 and 2.34. It is linked
-// with --wrap=pthread_once.
+// Lets the Python module of a wheel load on an older glibc, without two symbols that came with 2.32 and 2.34. It is
+// linked with --wrap=pthread_once.
 #include <pthread.h>
 
 // The oldest version of pthread_once on this architecture.
