@@ -231,7 +231,7 @@ def import_tensorflow() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":
             raise
-        cpu, cuda = (_requirement(carried, flavour) for flavour in ("-cpu", "[and-cuda]"))
+        cpu, cuda = (_requirement(carried, flavour) for flavour in (_CPU, "[and-cuda]"))
         raise refusal("no TensorFlow", cpu=cpu, cuda=cuda) from error
     version = getattr(tf, "__version__", None)
     if version is None:
