@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "cmake"))
 from pyproject import EXTRAS, MINORS, VERSION  # noqa: E402
 
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
-LEFT_BY_A_BUILD = {".git", ".lint", ".venv", "build", "demo", "dist", "lrops.egg-info", "COMMIT", "PKG-INFO"}
+LEFT_BY_A_BUILD = {".git", ".docs", ".lint", ".venv", "build", "demo", "dist", "lrops.egg-info", "COMMIT", "PKG-INFO"}
 BUILDABLE = os.environ.get("LROPS_TENSORFLOW") or ";".join(MINORS)
 
 
@@ -96,7 +96,7 @@ setup(
     extras_require={
         "cpu": [
             f"tensorflow-cpu{tensorflow()}; platform_machine == 'x86_64'",
-            f"tensorflow{tensorflow()}; platform_machine != 'x86_64'",  # it has no CUDA there, and no other flavour
+            f"tensorflow{tensorflow()}; platform_machine != 'x86_64'",  # the only one for ARM64, without CUDA
         ],
         "cuda": [f"tensorflow[and-cuda]{tensorflow()}"],
         **EXTRAS,

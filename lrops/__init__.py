@@ -11,8 +11,8 @@ try:
     from lrops import _checkout
 except ImportError as error:
     raise ImportError(
-        f"lrops cannot read its folder {os.path.dirname(__file__)}: make it readable for this user: run "
-        "`chmod -R a+rX` on that folder."
+        f"lrops cannot read its folder {os.path.dirname(__file__)}: run `chmod -R a+rX` on that folder, so that this "
+        "user can read it."
     ) from error
 
 __all__ = [
@@ -47,6 +47,13 @@ if not _checkout.hand_over() and not _is_command_line():
     from lrops.steps import total_steps
 
     __version__ = build_info["version"]
+
+
+def __getattr__(name: str) -> object:
+    why = ""
+    if name in __all__ and _is_command_line():
+        why = ": a program named `lrops` is taken for the command of that name. Rename the program"
+    raise AttributeError(f"module 'lrops' has no attribute {name!r}{why}")
 
 
 def __dir__() -> list[str]:

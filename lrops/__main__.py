@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import decimal
 import os
+import re
 import sys
 import typing
 
@@ -25,7 +26,12 @@ _FIELDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and that takes -1e3 and -1_000 for numbers."""
+
+    def __init__(self, *args, **kwargs):
+        """Takes the arguments of ArgumentParser."""
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d_.]*(e[+-]?\d+)?$", re.IGNORECASE)
 
     def error(self, message):
         """Ends the process with exit code 2, without the usage."""
@@ -200,7 +206,7 @@ def plot(parser, options):
 
 
 def bench(parser, options):
-    """Times your optimizer's step with a constant rate, with lrops and with the alternatives."""
+    """Times an optimizer's step with a constant rate, with lrops and with the alternatives."""
     from lrops import _loader
 
     tf = _loader.import_tensorflow()
@@ -222,10 +228,12 @@ def bench(parser, options):
 
 def main():
     """The command line."""
-    # A program that embeds Python may have no argv; the console script is named lrops.
-    prog = "lrops" if os.path.basename(sys.argv[0]) == "lrops" else "python -m lrops"
+    # The console script is named lrops. A program that embeds Python may have no argv.
+    prog = "lrops" if os.path.basename("".join(sys.argv[:1])) == "lrops" else "python -m lrops"
     parser = Parser(prog=prog, description=(__doc__ or "").partition(":")[0])  # -OO
-    parser.add_argument("--version", action="store_true", help="print the version, the commit and the TensorFlows")
+    parser.add_argument(
+        "--version", action="store_true", help="print the version, the commit and the TensorFlow versions"
+    )
     commands = parser.add_subparsers(metavar="command", dest="command")
     parsers = {
         command: commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
@@ -248,7 +256,9 @@ def main():
         kind = _at_least(least)
         parsers[bench].add_argument(option, type=kind, default=default, metavar="COUNT", help=f"{text} (%(default)s)")
     modes = ["eager", "graph", "xla"]
-    parsers[bench].add_argument("--mode", nargs="+", choices=modes, default=modes[1:], help="(graph xla)")
+    parsers[bench].add_argument(
+        "--mode", nargs="+", choices=modes, default=modes[1:], help="how the step runs (graph xla)"
+    )
     options = parser.parse_args()
     try:
         if options.version:

@@ -1,7 +1,7 @@
 """Checks the types of arguments, and converts them.
 
-Every wrong argument raises an error with four parts: its name, the rule, the value received, and what to write
-instead. The rules are:
+Every error about an argument gives its name, the rule and the value received, and, if the value shows what was meant,
+what to write instead. The rules are:
 
 * A hyper-parameter must have its declared type. 1000.0 is not an integer, and True is not a number.
 * A step may have any integer dtype that int64 holds. The ops get it as int64.
@@ -87,7 +87,7 @@ def _integer(name, value):
 def _dtype(name, value):
     value_name = value if isinstance(value, str) else getattr(value, "name", None)
     if value_name is None:
-        raise TypeError(f"{name} must be a dtype or the name of a dtype. Received: {name}={value!r}")
+        raise TypeError(f"{name} must be the name of a dtype, such as 'float32'. Received: {name}={value!r}")
     return value_name
 
 

@@ -94,7 +94,7 @@ def _imported(name, class_name):
     cure = f"import {name or 'keras or tf_keras'}"
     if name == "tf_keras" and importlib.util.find_spec(name) is None:
         minor = ".".join(tf.__version__.split(".")[:2])
-        cure = f"run `pip install --no-deps tf_keras=={minor}.*`, then import tf_keras"
+        cure = f"run `pip install --no-deps 'tf_keras=={minor}.*'`, then import tf_keras"
     raise ValueError(
         f"a schedule is saved and loaded by its own Keras, which is not imported: {cure}. Received: a {class_name}"
     )

@@ -54,7 +54,7 @@ CAUSES = {
     "no library": Cause("lrops was installed without its library {path}", REINSTALL),
     "no permission": Cause(
         "lrops cannot read its library {path} ({reported})",
-        "make it readable for this user: run `chmod -R a+rX` on the folder `lrops` in site-packages",
+        "run `chmod -R a+rX` on the folder `lrops` in site-packages, so that this user can read it",
     ),
     "no ELF": Cause("lrops cannot load its library {path}: it is not a 64-bit ELF library", REINSTALL),
     "cut short": Cause("lrops cannot load its library {path}: the file is cut short", REINSTALL),
@@ -97,7 +97,7 @@ CAUSES = {
     ),
     "no TensorFlow": Cause(
         "lrops needs TensorFlow, and none is installed",
-        "run `pip install '{cpu}'`, or, for an NVIDIA GPU, `pip install '{cuda}'`",
+        "run `pip install '{cpu}'`{gpu}",
     ),
     "empty TensorFlow": Cause(
         "lrops needs TensorFlow, and the `tensorflow` that Python finds ({path}) is the empty folder of a half-removed "
@@ -232,7 +232,8 @@ def import_tensorflow() -> Any:
         if error.name != "tensorflow":
             raise
         cpu, cuda = (_requirement(carried, flavour) for flavour in (_CPU, "[and-cuda]"))
-        raise refusal("no TensorFlow", cpu=cpu, cuda=cuda) from error
+        gpu = f", or, for an NVIDIA GPU, `pip install '{cuda}'`" if _CPU else ""  # none on ARM64
+        raise refusal("no TensorFlow", cpu=cpu, gpu=gpu) from error
     version = getattr(tf, "__version__", None)
     if version is None:
         raise refusal("empty TensorFlow", path=tensorflow_folder(tf), requirement=_requirement(carried, _flavour()))

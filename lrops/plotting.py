@@ -272,10 +272,10 @@ def _name_phases(ax, phases, first, last):
     """A tint for each phase, and its name above the axes."""
     spans, cycles = [], []
     tints = itertools.cycle(_CYCLE_TINTS)
-    for name, begin, end in phases:
-        if begin >= last:  # beyond int64
+    for name, begin, after in phases:
+        if begin >= last:  # beyond int64, or beyond the last step drawn
             break
-        end = last if end is None else min(end, last)
+        end = last if after is None else min(after, last)
         span = (begin - first) / (last - first), (end - first) / (last - first)
         number = name.removeprefix("cycle ")
         (spans if number == name else cycles).append((number, *span))

@@ -38,7 +38,10 @@ def _usual_warmup(curve):
     for whole, steps in (("run", "total_steps"), ("first cycle", "first_decay_steps")):
         if steps in curve:
             least, most = (max(1, round(curve[steps] * part)) for part in (0.05, 0.1))
-            return f"A usual warmup is 5-10 % of the {whole}, here warmup_steps={least} to {most}."
+            usual = f"A usual warmup is 5-10 % of the {whole}"
+            if most + curve.get("hold_steps", 0) >= curve.get("total_steps", 2**63):  # too long for this curve
+                return f"{usual}."
+            return f"{usual}, here warmup_steps={least}{f' to {most}' if most > least else ''}."
     return "The Transformer was trained with warmup_steps=4000."
 
 
@@ -280,8 +283,8 @@ class Curve(Schedule, _hyperparameters.Hyperparameters):
     def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step`, computed on the CPU without TensorFlow. It does not wait for a GPU.
 
-        Two cases differ. A peak in a variable is read from the variable's device, which takes a wait. A subclass with
-        its own `__call__` is evaluated in TensorFlow.
+        Two cases differ. A peak in a variable is read from the variable's device, so the call waits for that device. A
+        subclass with its own `__call__` is evaluated in TensorFlow.
 
         Args:
             step: Optimizer steps, as in `__call__`. A tensor of a function that is being traced is refused.
@@ -353,9 +356,9 @@ class WarmupCosineDecay(Curve, _hyperparameters.CosineDecay):
     With p = `initial_learning_rate`, W = `warmup_steps`, H = `hold_steps`, T = `total_steps`, and
     s = step - `start_step`, clamped to [0, T]:
 
-        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        if s < W
-           = p                                                                      if W <= s <= W + H
-           = p * (alpha + (1 - alpha) * sin(pi/2 * (T - s) / (T - W - H))**2)       if s > W + H
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)                   if s < W
+           = p                                                                 if W <= s <= W + H
+           = p * (alpha + (1 - alpha) * sin(pi/2 * (T - s) / (T - W - H))**2)  if s > W + H
 
     The sine squared equals the usual `0.5 * (1 + cos(...))`, without its cancellation. From s = T on, the rate stays
     at `p * alpha`.
@@ -381,7 +384,8 @@ class WarmupCosineDecay(Curve, _hyperparameters.CosineDecay):
         hold_steps: Steps at the peak after the warmup, at least 0.
         warmup_start: The first rate divided by the peak, in [0, 1].
         start_step: The step at which the curve begins: the optimizer's count, for a new curve on an optimizer that has
-            already counted. With -1, the first update uses p / W instead of 0, and the last one, T - 1, uses the floor.
+            already counted. With -1, the first update (step 0) uses p / W instead of 0, and the last update (step
+            T - 1) uses the floor.
         dtype: The dtype of the rate: "float32", "float16", "bfloat16" or "float64".
         name: The name of the op in the graph.
 
@@ -413,9 +417,9 @@ class WarmupDecay(Curve, _hyperparameters.Decay):
     With p = `initial_learning_rate`, W = `warmup_steps`, H = `hold_steps`, T = `total_steps`, and
     s = step - `start_step`, clamped to [0, T]:
 
-        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        if s < W
-           = p                                                                      if W <= s <= W + H
-           = p * (alpha + (1 - alpha) * g(u)),  u = (T - s) / (T - W - H)           if s > W + H
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)               if s < W
+           = p                                                             if W <= s <= W + H
+           = p * (alpha + (1 - alpha) * g(u)),  u = (T - s) / (T - W - H)  if s > W + H
 
     | `decay` | g(u) | Source |
     |---|---|---|
@@ -423,7 +427,8 @@ class WarmupDecay(Curve, _hyperparameters.Decay):
     | `"linear"` | `u` | Devlin et al. 2019 (BERT, arXiv 1810.04805); Defazio et al. 2023 (arXiv 2310.07831) |
     | `"minus_sqrt"` | `1 - sqrt(1 - u)` | the cooldown of Hägele et al. 2024 (arXiv 2405.18392), after a long hold |
 
-    The rates are as exact as those of `WarmupCosineDecay`, on the same devices.
+    The rates are as exact as those of `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and
+    under XLA.
 
     Args:
         initial_learning_rate: The peak rate, a finite number above 0, or a variable that holds it, as in
@@ -472,12 +477,13 @@ class WarmupInverseSqrt(Curve, _hyperparameters.InverseSqrt):
     With p = `initial_learning_rate`, W = `warmup_steps`, H = `hold_steps`, N = `timescale` and
     s = step - `start_step`, at least 0:
 
-        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        if s < W
-           = p                                                                      if W <= s <= W + H
-           = p * sqrt(N / (N + d)),  d = s - W - H                                  if s > W + H
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)  if s < W
+           = p                                                if W <= s <= W + H
+           = p * sqrt(N / (N + d)),  d = s - W - H            if s > W + H
 
     There is no last step and no floor. The rate is half the peak at d = 3 N, and a tenth of the peak at d = 99 N. The
-    rates are as exact as those of `WarmupCosineDecay`, on the same devices.
+    rates are as exact as those of `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and under
+    XLA.
 
     Source: the Transformer, Vaswani et al. 2017 (arXiv 1706.03762), section 5.3, also called "Noam"; T5 uses it too.
 
@@ -543,13 +549,13 @@ class WarmupCosineRestarts(Curve, _hyperparameters.Restarts):
     It is Keras' `CosineDecayRestarts` after a warmup, with restarts at exact steps. With p = `initial_learning_rate`,
     W = `warmup_steps` and s = step - `start_step`, at least 0:
 
-        lr = p * (warmup_start + (1 - warmup_start) * s / W)                        if s < W
-           = p * (alpha + (1 - alpha) * m_mul**i * cos(pi/2 * d / L)**2)            in cycle i = 0, 1, 2, ...
-           = p * alpha                                                              after the last cycle
+        lr = p * (warmup_start + (1 - warmup_start) * s / W)              if s < W
+           = p * (alpha + (1 - alpha) * m_mul**i * cos(pi/2 * d / L)**2)  in cycle i = 0, 1, 2, ...
+           = p * alpha                                                    after the last cycle
 
     Cycle 0 begins at s = W. Cycle i has L = `first_decay_steps * t_mul**i` steps, rounded to the nearest integer (ties
     to even), and d is the number of steps since the cycle began. The rates are as exact as those of
-    `WarmupCosineDecay`, on the same devices.
+    `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and under XLA.
 
     Source: Loshchilov and Hutter 2017 (arXiv 1608.03983), with the warmup of Goyal et al. 2017 (arXiv 1706.02677).
 
@@ -571,7 +577,7 @@ class WarmupCosineRestarts(Curve, _hyperparameters.Restarts):
         name: The name of the op in the graph.
 
     Raises:
-        TypeError: an argument is of the wrong type, such as 1000.0 or True for a number of steps.
+        TypeError: An argument has the wrong type, such as 1000.0 or True for a number of steps.
         ValueError: An argument breaks one of the rules above, or the last cycle does not end within `2**62` steps of
             `start_step`. The message gives the argument, the rule and the value.
 
@@ -590,13 +596,13 @@ class WarmupCosineRestarts(Curve, _hyperparameters.Restarts):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class LinearWarmup(Schedule, _hyperparameters.Warmup):
-    """A linear warmup and a hold in front of any Keras schedule, which is evaluated once a step.
+    """A linear warmup and a hold in front of any Keras schedule. In a graph, a pure one is evaluated once a step.
 
     With W = `warmup_steps`, H = `hold_steps` and s = step - `start_step`:
 
-        lr = schedule(0) * (warmup_start + (1 - warmup_start) * s / W)              if s < W
-           = schedule(0)                                                            if W <= s <= W + H
-           = schedule(s - W - H)                                                    if s > W + H
+        lr = schedule(0) * (warmup_start + (1 - warmup_start) * s / W)  if s < W
+           = schedule(0)                                                if W <= s <= W + H
+           = schedule(s - W - H)                                        if s > W + H
 
     Before `start_step` the rate is the first one. During the warmup, the product is rounded to float64 and then to the
     dtype of the schedule's rate. After the warmup, the rate is the schedule's own, bit for bit. Keras' own schedules

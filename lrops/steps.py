@@ -38,7 +38,8 @@ def total_steps(
 ) -> int:
     """The number of steps that `model.fit(data, epochs=epochs, ...)` will run.
 
-    Pass it as the `total_steps` of a schedule. It is the number that `optimizer.iterations` reaches, from 0. The last,
+    Pass it as the `total_steps` of a schedule. Without gradient accumulation, it is the number that
+    `optimizer.iterations` reaches, from 0. The last,
     partial batch counts as a step, as in `fit`. With `gradient_accumulation_steps`, Keras counts micro-batches for a
     schedule, and so does this function. The number of replicas makes no difference.
 
@@ -107,7 +108,7 @@ def total_steps(
     if steps_per_epoch is None:
         if batches is None or _is_grain(data):  # Keras does not ask a Grain dataset for its length
             raise ValueError(
-                "data has an unknown or infinite length. Make it repeat, such as with dataset.repeat(), and pass "
+                "data has an unknown or infinite length. Make it repeat, for example with dataset.repeat(), and pass "
                 "steps_per_epoch here and to fit. Or, if you know how many batches a tf.data.Dataset holds, use "
                 "dataset.apply(tf.data.experimental.assert_cardinality(batches)). "
                 f"Received: a {type(data).__name__} and steps_per_epoch=None"
@@ -171,7 +172,7 @@ def _is_grain(data):
 def _rows(data):
     """The number of rows of arrays; None if `data` consists of batches."""
     if isinstance(data, numbers.Integral) and not isinstance(data, bool):
-        return as_count("data, as a number of rows,", data)
+        return as_count("data", data)
     batched = (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *_py_datasets())
     if isinstance(data, batched) or _is_grain(data):
         return None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import warnings
 
 import keras
@@ -72,7 +73,7 @@ WRONG_TYPES = [
     ({"hold_steps": "many"}, "hold_steps counts steps and must be an integer.*'many'$"),
     ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
     ({"alpha": 1j}, "alpha must be a number"),
-    ({"dtype": 32}, "dtype must be a dtype or the name of a dtype.*32"),
+    ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
     (
         {"total_steps": tf.constant(100)},
         "total_steps counts steps and must be an integer.*Write int\\(...\\) around it",
@@ -154,6 +155,19 @@ def test_no_warmup_warns_once(monkeypatch):
     monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
     with pytest.warns(UserWarning, match="5-10 % of the first cycle, here warmup_steps=50 to 100"):
         lrops.WarmupCosineRestarts(1e-3, 0, 1000)
+    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+    with warnings.catch_warnings():  # it comes from this module, also through a constructor that is wrapped
+        warnings.filterwarnings("error", module=re.escape(__name__))
+        for make, arguments in (
+            (lrops.WarmupCosineDecay, {"total_steps": 100}),
+            (lrops.WarmupInverseSqrt, {"timescale": 5}),
+        ):
+            monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+            with pytest.raises(UserWarning, match="without warmup"):
+                make(1e-3, 0, **arguments)
+    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
+    with pytest.warns(UserWarning, match="5-10 % of the run[.] "):  # no number that the constructor would refuse
+        lrops.WarmupCosineDecay(1e-3, 0, 10, hold_steps=9)
     monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
     with warnings.catch_warnings():  # an optimizer that has counted has its moments
         warnings.simplefilter("error")

@@ -341,7 +341,7 @@ def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
 
     config = lrops.LinearWarmup(MineOfTfKeras(), 3).get_config()
     monkeypatch.setitem(sys.modules, "tf_keras", None)
-    with pytest.raises(ValueError, match="--no-deps tf_keras==2.*, then import tf_keras. Received: a MineOfTfKeras"):
+    with pytest.raises(ValueError, match="--no-deps 'tf_keras==2.*'`, then import tf_keras. Received: a MineOfTfKeras"):
         lrops.LinearWarmup.from_config(config)
 
 

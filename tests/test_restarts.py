@@ -192,9 +192,12 @@ def test_a_plot_names_what_it_has_a_place_for():
     restarts = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=3)
     ax = restarts.plot()
     assert [text.get_text() for text in ax.texts] == [
-        *("warmup", "cycle 2", "cycle 3", "floor"),
-        *("peak 0.001 at step 100", "floor 1e-06 at step 7,100"),
+        *("warmup", "cycle 1", "cycle 2", "cycle 3", "floor"),
+        *("peak 0.001 at step 100", "floor 1e-6 at step 7,100"),
     ]
+    one = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=1)
+    for last in (800, 1100):  # in the only cycle, and at its end
+        assert plotting.plot(one, last=last).get_xlim() == (0, last)
     steps, drawn = ax.lines[0].get_data()
     assert {99, 100, 1099, 1100, 3099, 3100, 7100} <= set(steps)
     np.testing.assert_array_equal(drawn, restarts.on_host(steps.astype(np.int64)))

@@ -265,5 +265,5 @@ def test_arguments_that_the_data_has_no_use_for():
         total_steps(np.ones((0, 2)))
     with pytest.raises(ValueError, match=r"equal numbers of rows.*\[50, 100\]"):
         total_steps((X, Y[:50]))
-    with pytest.raises(ValueError, match="number of rows, must be at least 1"):
+    with pytest.raises(ValueError, match="data must be at least 1"):
         total_steps(0)

@@ -82,8 +82,8 @@ def rows(pythons, tensorflows):
         for flavour in (CPU, FULL):
             if fitting and (tensorflow, flavour) not in {row[1:] for row in chosen}:
                 chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], tensorflow, flavour))
-    oldest = next(python for python in pythons if released(python, SOURCE_MINOR))
-    return [(*row, "wheel") for row in chosen] + [(oldest, SOURCE_MINOR, CPU, SOURCE)]
+    source = [(python, SOURCE_MINOR, CPU, SOURCE) for python in pythons if released(python, SOURCE_MINOR)][:1]
+    return [(*row, "wheel") for row in chosen] + source
 
 
 def compiles_for_gpu(python, tensorflow, flavour):
@@ -203,7 +203,8 @@ def main():
         python, tensorflow, flavour, how = row
         package = next(wheels.glob("lrops-*.tar.gz"), None) if how == SOURCE else wheel_for(python, wheels)
         if not package:
-            sys.exit(f"{wheels} has no {how} for Python {python}: run `make wheels` where that Python is found")
+            missing = "sdist" if how == SOURCE else f"wheel for Python {python}"
+            sys.exit(f"{wheels} has no {missing}: run `make wheels` where Python {python} is found")
         compiles = compiles_for_gpu(python, tensorflow, flavour)
         start = time.monotonic()
         (version, keras, commit), said = run_row(

@@ -214,11 +214,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where the wheels go (%(default)s)")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="what stays between runs (%(default)s)")
-    parser.add_argument("--python", nargs="+", default=PYTHONS, help="Pythons, as 3.11 (all that are found)")
+    parser.add_argument("--python", nargs="+", default=PYTHONS, help="Pythons, such as 3.11 (all that are found)")
     parser.add_argument(
-        "--tensorflow", nargs="+", default=MINORS, help="minors, and pre-releases, as 2.22.0rc0 (%(default)s)"
+        "--tensorflow", nargs="+", default=MINORS, help="minors, and pre-releases such as 2.22.0rc0 (%(default)s)"
     )
-    parser.add_argument("--machine", choices=("x86_64", "aarch64"), default=HERE, help="to build for (%(default)s)")
+    parser.add_argument(
+        "--machine", choices=dict.fromkeys((HERE, "aarch64")), default=HERE, help="to build for (%(default)s)"
+    )
     parser.add_argument("--twice", action="store_true", help="check that two builds of the commit are the same file")
     options = parser.parse_args()
     if len(options.tensorflow) > len({minor_of(tensorflow) for tensorflow in options.tensorflow}):
@@ -232,6 +234,8 @@ def main():
     for minor in [minor for minor in pythons if not any(released(minor, other) for other in options.tensorflow)]:
         say(f"Python {minor}: none of these TensorFlows has a wheel for it")
         del pythons[minor]
+    if not pythons:
+        sys.exit(f"TensorFlow {', '.join(options.tensorflow)} has no wheel for these Pythons: name another --python.")
     say(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}")
     if shutil.which("ccache"):
         os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
@@ -242,7 +246,7 @@ def main():
     for minor, path in pythons.items():
         say(f"Python {minor}: build requirements")
         environments[minor] = environment(path, build / f"python{minor}", REQUIREMENTS)
-    # One environment for what is the same for every Python, whichever of them are asked for.
+    # The Python module is built for each Python; everything else once, in this environment.
     tools = environment(list(pythons.values())[-1], build / "tools", [*REQUIREMENTS, *TOOLS])
     libraries = build_libraries(tools, options.tensorflow, options.machine, build)
 

@@ -18,7 +18,17 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "train_vit.py"
 
 def test_the_demo_trains_and_draws(tmp_path):
     result = run_python(
-        SCRIPT, "--total-steps", "20", "--warmup-steps", "8", "--peak", "1e-3", "--output", "a/b.png", folder=tmp_path
+        SCRIPT,
+        "--total-steps",
+        "20",
+        "--warmup-steps",
+        "8",
+        "--peak",
+        "1e-3",
+        "--output",
+        "a/b.png",
+        folder=tmp_path,
+        TESTS_WITHOUT="",
     )
     assert result.returncode == 0, result.stderr
     # The rates before training, and then the results.
@@ -37,7 +47,7 @@ def test_the_demo_trains_and_draws(tmp_path):
 
 
 def test_the_demo_explains_itself(tmp_path):
-    result = run_python(SCRIPT, "--help", folder=tmp_path)
+    result = run_python(SCRIPT, "--help", folder=tmp_path, TESTS_WITHOUT="")
     assert result.returncode == 0 and "--warmup-steps" in result.stdout and "default: 200" in result.stdout
 
 

@@ -192,7 +192,7 @@ def test_where_cycle_decay_of_timm_is_m_mul():
         (lambda: lrops.WarmupCosineDecay(PEAK, 100, 1000, warmup_start=2.0), "warmup_start=2"),
         (lambda: lrops.WarmupCosineDecay(PEAK, 100, 1000, alpha=1.1), "alpha=1.1"),
         (lambda: lrops.WarmupDecay(PEAK, 100, 1000, decay="exponential"), "decay='exponential'"),
-        (lambda: lrops.WarmupInverseSqrt(PEAK, 100, alpha=0.1), "neither an end nor a floor.*alpha=0.1"),
+        (lambda: lrops.WarmupInverseSqrt(PEAK, 100, alpha=0.1), "no end and no floor.*alpha=0.1"),
     ],
 )
 def test_what_is_refused(make, said):
