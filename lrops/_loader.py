@@ -340,13 +340,21 @@ def load_ops() -> Any:
     return modules["ops"]
 
 
+def _own_folder() -> str:
+    """The folder of TensorFlow, also if its import failed."""
+    imported = sys.modules.get("tensorflow")
+    spec = None if imported else importlib.util.find_spec("tensorflow")
+    folders = (spec and spec.submodule_search_locations) or [tensorflow_folder(imported)]
+    return folders[0]
+
+
 def distributions() -> dict[str, str]:
-    """The installed distributions that own the imported `tensorflow`, such as {"tensorflow-cpu": "2.21.0"}.
+    """The installed distributions that own the `tensorflow` of this process, such as {"tensorflow-cpu": "2.21.0"}.
 
     A custom build may have any name. A distribution whose folder is hidden by another one is left out.
     """
     found: dict[str, str] = {}
-    imported = os.path.realpath(tensorflow_folder(sys.modules.get("tensorflow")))
+    imported = os.path.realpath(_own_folder())
     for distribution in importlib.metadata.distributions():
         packages = (distribution.read_text("top_level.txt") or "").split()
         record = distribution.read_text("RECORD") or ""

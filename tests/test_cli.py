@@ -205,6 +205,14 @@ def test_two_distributions_of_two_tensorflows_are_a_failure(package):
     assert found["op"] == ("skipped", "needs TensorFlow")
 
 
+def test_two_tensorflows_whose_mixed_files_cannot_be_imported(package):
+    install_beside(package, tensorflow="2.21.0", tensorflow_cpu="2.20.0")
+    fake_tensorflow(package, "2.20.0")
+    (package.parent / "tensorflow" / "__init__.py").write_text("raise ImportError('undefined symbol: PyInit')")
+    status, says = findings(lrops("doctor", "--json", folder=package.parent, package=package))["TensorFlow"]
+    assert status == "failed" and "(tensorflow 2.21.0, tensorflow-cpu 2.20.0), and their files are mixed" in says
+
+
 def test_a_tensorflow_that_another_one_hides_is_not_counted(package, tmp_path):
     install_beside(package, tensorflow_rocm="2.3.4")
     (package.parent / "tensorflow").mkdir()  # without __init__.py: Python goes on to the other
