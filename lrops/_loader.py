@@ -341,7 +341,7 @@ def load_ops() -> Any:
 
 
 def _own_folder() -> str:
-    """The folder of TensorFlow, also if its import failed."""
+    """The folder of TensorFlow, also before its import, or if that failed."""
     imported = sys.modules.get("tensorflow")
     spec = None if imported else importlib.util.find_spec("tensorflow")
     folders = (spec and spec.submodule_search_locations) or [tensorflow_folder(imported)]

@@ -65,30 +65,18 @@ def check_host():
     return _compare({name: curves.rates(dataclasses.asdict(curve), _STEPS) for name, (_, curve) in _CURVES.items()})
 
 
-def _named(installed):
-    return ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
-
-
-def _refuse_mixed(installed):
-    if len(set(installed.values())) > 1:
-        raise ImportError(
-            f"more than one TensorFlow is installed, in one folder ({_named(installed)}), and their files are mixed: "
-            f"run `pip uninstall -y {' '.join(sorted(installed))}`, then install the one that you want."
-        )
-
-
 def check_tensorflow():
     """TensorFlow, and whether this lrops has libraries for it."""
     from lrops import _loader
 
-    try:
-        tf = _loader.import_tensorflow()
-    except ImportError:
-        _refuse_mixed(_loader.distributions())  # whose files, mixed, may not even be imported
-        raise
     installed = _loader.distributions()
-    _refuse_mixed(installed)
-    names = _named(installed)
+    names = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
+    if len(set(installed.values())) > 1:  # before the import, which may fail with mixed files
+        raise ImportError(
+            f"more than one TensorFlow is installed, in one folder ({names}), and their files are mixed: run `pip "
+            f"uninstall -y {' '.join(sorted(installed))}`, then install the one that you want."
+        )
+    tf = _loader.import_tensorflow()
     facts = {
         "version": tf.__version__,
         "distribution": names or "not installed by pip",
