@@ -2,11 +2,8 @@
 
 import dataclasses
 import itertools
-import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -285,36 +282,6 @@ def held_by(dtype, curves=CURVES):
     smallest = 2.0 ** PRECISION[dtype][1]
     largest = LARGEST.get(dtype, np.inf)
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
-
-
-# Seconds after which a process counts as hanging. No test needs a fraction of it, on a machine however busy.
-HANGS = 1200
-
-
-# The environment of the processes that tests start. TensorFlow and Keras import these packages if they find them, which
-# is almost half of their start; see the Makefile. A process that needs one gets TESTS_WITHOUT="".
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TESTS_WITHOUT": "jax matplotlib sklearn"}
-
-
-def run_process(*command, folder=None, **environment):
-    """Runs a command in `folder`, with these variables added to the environment. Gives its output and exit code."""
-    try:
-        return subprocess.run(
-            [*map(str, command)],
-            cwd=folder,
-            env=os.environ | ENVIRONMENT | environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=HANGS,
-        )
-    except subprocess.TimeoutExpired as hung:
-        pytest.fail(f"{command} hangs: it has not ended after {HANGS} seconds. It said: {hung.stdout} {hung.stderr}")
-
-
-def run_python(*arguments, folder, prefix=(), **environment):
-    """`run_process` for Python; `prefix` is a command that starts the rest of the line."""
-    return run_process(*prefix, sys.executable, *arguments, folder=folder, **environment)
 
 
 # How a script for `run_python` begins that trains on two replicas.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mpmath
 import pytest
-from conftest import run_process
+from processes import run_process
 
 ROOT = Path(__file__).parent.parent
 UNIT = Fraction(1, 2**62)

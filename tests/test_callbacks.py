@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import run_python
+from processes import run_snippet
 
 import lrops
 from lrops import LearningRateLogger, reference
@@ -806,7 +806,7 @@ for rate, name in ((schedule, "schedule"), (0.25, "constant")):
     ids=["before lrops", "after lrops", "resumes"],
 )
 def test_tf_keras(code, tmp_path):
-    result = run_python("-c", code, tmp_path / "rates.csv", folder=tmp_path)
+    result = run_snippet(code, tmp_path / "rates.csv", folder=tmp_path)
     assert result.returncode == 0, result.stderr
 
 

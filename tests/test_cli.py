@@ -13,7 +13,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow, run_python
+from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow
+from processes import run_python
 
 from lrops import _loader, _native, benchmark, curves, doctor, reference
 

@@ -6,7 +6,7 @@ Each must move its weights as it does with a table of the same rates, which is r
 import importlib.util
 
 import pytest
-from conftest import run_python
+from processes import run_python
 
 SETUP = """
 import numpy as np, tensorflow as tf, tf_keras, lrops

@@ -4,7 +4,8 @@ import threading
 
 import numpy as np
 import tensorflow as tf
-from conftest import HANGS, Curve, run_python, schedule_of
+from conftest import Curve, schedule_of
+from processes import HANGS, run_python
 
 from lrops import reference
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import MIRRORED, Curve, Restarts, run_python, schedule_of
+from conftest import MIRRORED, Curve, Restarts, schedule_of
+from processes import run_python
 
 import lrops
 from lrops import reference

@@ -2,7 +2,7 @@
 
 import compileall
 
-from conftest import run_python
+from processes import run_python
 
 COUNT = """
 import sys

@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from conftest import run_python
+from processes import run_python
 
 import lrops
 

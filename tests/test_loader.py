@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import FOLDER, fake_tensorflow, run_python
+from conftest import FOLDER, fake_tensorflow
+from processes import run_python
 
 import lrops
 from lrops import _loader

@@ -15,7 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import FOLDER, run_process
+from conftest import FOLDER
+from processes import run_process
 from pyproject import MINORS, VERSION
 
 import lrops

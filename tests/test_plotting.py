@@ -5,7 +5,8 @@ import matplotlib.pyplot
 import numpy as np
 import pytest
 import tf_keras
-from conftest import CORNERS, run_python, schedule_of
+from conftest import CORNERS, schedule_of
+from processes import run_python
 
 import lrops
 from lrops import curves, plotting, reference

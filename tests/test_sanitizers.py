@@ -8,7 +8,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import Decay, InverseSqrt, Restarts, run_process
+from conftest import Decay, InverseSqrt, Restarts
+from processes import run_process
 
 ROOT = Path(__file__).parent.parent
 MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import run_python
+from processes import run_python
 
 from lrops import total_steps
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import MIRRORED, Curve, run_python, schedule_of
+from conftest import MIRRORED, Curve, schedule_of
+from processes import run_python
 
 import lrops
 from lrops import reference

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import DTYPES, MIRRORED, Curve, run_python
+from conftest import DTYPES, MIRRORED, Curve
+from processes import run_python
 
 import lrops
 from lrops import reference

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_process
+from processes import run_process
 
 # Each line that is wrong ends with the part of the complaint that both checkers share.
 USER = """

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from conftest import ENVIRONMENT, HANGS
+from processes import ENVIRONMENT, HANGS
 
 
 def free_ports(count):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import applied, cluster, said, wait_for
-from conftest import MIRRORED, run_python
+from conftest import MIRRORED
+from processes import run_python
 
 from lrops import reference
 

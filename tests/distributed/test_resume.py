@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import applied, wait_for
-from conftest import ENVIRONMENT
+from processes import ENVIRONMENT
 
 from lrops import reference
 

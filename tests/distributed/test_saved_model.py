@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Curve, run_python, schedule_of
+from conftest import Curve, schedule_of
+from processes import run_python
 
 from lrops import reference
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import run_python
+from processes import run_python
 
 from lrops import reference
 

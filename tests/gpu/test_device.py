@@ -7,7 +7,7 @@ import ptx
 import pytest
 import tensorflow as tf
 import toolchain
-from conftest import run_python
+from processes import run_python
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 import toolchain
-from conftest import run_process, run_python
+from processes import run_process, run_python
 
 SCRIPT = toolchain.ROOT / "benchmarks" / "gpu_overhead.py"
 

@@ -9,7 +9,8 @@ import numpy as np
 import ptx_on_host
 import pytest
 import toolchain
-from conftest import DTYPES, Curve, InverseSqrt, Restarts, held_by, run_python
+from conftest import DTYPES, Curve, InverseSqrt, Restarts, held_by
+from processes import run_python
 from ptx import DRIVER
 
 HERE = Path(__file__).parent

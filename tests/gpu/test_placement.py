@@ -10,8 +10,8 @@ import functools
 import pytest
 import tensorflow as tf
 import toolchain
-from conftest import run_python
 from google.protobuf import text_format
+from processes import run_python
 from tensorflow.core.framework import graph_pb2
 
 # Nodes that launch nothing, because their values exist already. (A function's constants are made once.)

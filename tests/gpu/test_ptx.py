@@ -7,7 +7,8 @@ from pathlib import Path
 import ptx
 import pytest
 import toolchain
-from conftest import FOLDER, run_process, run_python
+from conftest import FOLDER
+from processes import run_process, run_python
 
 import lrops
 

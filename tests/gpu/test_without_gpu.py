@@ -8,8 +8,9 @@ import pyproject
 import pytest
 import tensorflow as tf
 import toolchain
-from conftest import Curve, run_python, schedule_of
+from conftest import Curve, schedule_of
 from packaging.requirements import Requirement
+from processes import run_python
 
 from lrops import doctor
 
