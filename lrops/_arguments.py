@@ -135,11 +135,18 @@ def as_count(name: str, value: object) -> int:
 
 
 def as_path(name: str, value: Any) -> str | None:
-    """`value` as a path in a string; None stays None."""
+    """`value` as a path in a string; None stays None. Raises if TensorFlow does not know the file system."""
     try:
-        return None if value is None else os.fspath(value)
+        path = None if value is None else os.fsdecode(value)
     except TypeError:
         raise TypeError(f"{name} must be a path or None. Received: {name}={value!r}") from None
+    scheme, separator, _ = (path or "").partition("://")
+    if separator and scheme not in tf.io.gfile.get_registered_schemes():
+        raise ValueError(
+            f"{name} must be in a file system that TensorFlow knows: import the package that adds {scheme}://, such as "
+            f"tensorflow_io, before this line. Received: {name}={path!r}"
+        )
+    return path
 
 
 def dtype_name(value: Any) -> str:

@@ -13,7 +13,20 @@ PYTHON = sorted(
 )
 
 # Down the flow: a module may import only what comes after it.
-FLOW = ["__main__", "doctor", "__init__", "benchmark", "callbacks", "steps", "schedules", "plotting", "curves", "ops"]
+FLOW = [
+    "__main__",
+    "doctor",
+    "__init__",
+    "benchmark",
+    "callbacks",
+    "_applied",
+    "_log_files",
+    "steps",
+    "schedules",
+    "plotting",
+    "curves",
+    "ops",
+]
 FLOW += ["_keras", "_tracing", "_arguments", "_hyperparameters", "_loader", "_native", "reference", "_checkout"]
 # What users call. Their type checkers read its signatures; mypy (`make lint`) checks the bodies.
 PUBLIC = ["schedules", "callbacks", "steps", "plotting", "curves", "_loader"]

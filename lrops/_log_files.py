@@ -1,0 +1,151 @@
+"""The files of `LearningRateLogger`: CSV and TensorBoard's event files, on any file system that TensorFlow knows."""
+
+import contextlib
+import itertools
+import os
+import socket
+import time
+import warnings
+
+import tensorflow as tf
+
+
+class LogFiles:
+    """The files that are written. One that cannot be written is left out, with a warning, and training goes on."""
+
+    def __init__(self, csv, log_dir, firsts, keys):
+        """Opens the files.
+
+        Args:
+            csv: The path of the CSV file, or None.
+            log_dir: The folder for TensorBoard, or None.
+            firsts: For each optimizer, the number of the first update that will be written.
+            keys: For each optimizer, its name in the logs.
+
+        Raises:
+            ValueError: `csv` is a file with other content.
+        """
+        self._files = []
+        for kind, path in ((_Csv, csv), (_Events, log_dir)):
+            if path is not None:
+                try:
+                    self._files.append(kind(path, firsts, keys))
+                except (OSError, tf.errors.OpError) as error:
+                    _warn(path, error)
+
+    def __bool__(self):
+        return bool(self._files)
+
+    def write(self, step, rates):
+        """Writes the rates at a step, a dict from the names in the logs."""
+        self._each("write", step, rates)
+
+    def flush(self):
+        """Hands what was written to the operating system."""
+        self._each("flush")
+
+    def close(self):
+        """Closes the files."""
+        self._each("close")
+
+    def _each(self, method, *arguments):
+        for file in list(self._files):
+            try:
+                getattr(file, method)(*arguments)
+            except (OSError, tf.errors.OpError) as error:
+                self._files.remove(file)
+                with contextlib.suppress(OSError, tf.errors.OpError):
+                    file.close()
+                _warn(file.path, error)
+
+
+def _warn(path, error):
+    warnings.warn(f"LearningRateLogger stops writing {path}, and training goes on: {error}", UserWarning, stacklevel=5)
+
+
+class _Csv:
+    """The CSV file: lines of a step and the rate of each optimizer."""
+
+    def __init__(self, path, firsts, keys):
+        self.path, self._keys = path, keys
+        self._header = ",".join(["step", *keys]) + "\n"
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        new = not tf.io.gfile.exists(path)
+        if not new:  # a new file takes its place at once, so that a crash leaves one of the two
+            part = f"{path}.part"
+            try:
+                with tf.io.gfile.GFile(part, "w") as file:
+                    for line in self._kept(firsts):
+                        file.write(line)
+            except ValueError:
+                tf.io.gfile.remove(part)
+                raise ValueError(
+                    "csv must be a new file, or one that LearningRateLogger wrote with the same columns: choose "
+                    f"another name. Received: csv={path!r}, a file with other content"
+                ) from None
+            tf.io.gfile.rename(part, path, overwrite=True)
+        self._file = tf.io.gfile.GFile(path, "a")
+        if new:
+            self._file.write(self._header)
+
+    def _kept(self, firsts):
+        """The lines of the file, without the updates from `firsts` on. A line that a crash cut short does not count."""
+        yield self._header
+        with tf.io.gfile.GFile(self.path) as file:
+            header = file.readline()
+            if header != self._header:  # empty, or cut short, or replaced by a run that begins at step 0
+                if self._header.startswith(header) or header.startswith("step,learning_rate") and not any(firsts):
+                    return
+                raise ValueError
+            for line in file:
+                if line.endswith("\n"):
+                    step, *rates = line.rstrip("\n").split(",")
+                    pairs = zip(rates, firsts, strict=True)
+                    rates = [rate if int(step) < first else "" for rate, first in pairs]
+                    if any(rates):
+                        yield ",".join([step, *rates]) + "\n"
+                if not any(firsts):
+                    return
+
+    def write(self, step, rates):
+        self._file.write(",".join([str(step), *(str(rates.get(key, "")) for key in self._keys)]) + "\n")
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+
+class _Events:
+    """An event file for TensorBoard. Unlike `tf.summary`, it does not depend on what else the process has set."""
+
+    _SCALAR = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"})
+    _numbers = itertools.count()
+
+    def __init__(self, path, firsts, keys):
+        self.path = path
+        tf.io.gfile.makedirs(path)
+        name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(self._numbers)}.v2"
+        self._file = tf.io.TFRecordWriter(os.path.join(path, f"events.out.tfevents.{name}"))
+        self._write(file_version="brain.Event:2")
+
+    def write(self, step, rates):
+        values = [
+            {
+                "tag": key,
+                "metadata": self._SCALAR,
+                "tensor": {"dtype": 1, "tensor_shape": {}, "float_val": [float(rate)]},
+            }
+            for key, rate in rates.items()
+        ]
+        self._write(step=step, summary={"value": values})
+
+    def _write(self, **fields):
+        self._file.write(tf.compat.v1.Event(wall_time=time.time(), **fields).SerializeToString())
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()

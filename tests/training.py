@@ -1,0 +1,112 @@
+"""Small models and optimizers of Keras 3 and tf_keras (`K` is the module) that show which rates were applied."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import lrops
+from lrops import reference
+
+ARGUMENTS = (0.01, 8, 40)
+EXPECTED = reference.warmup_decay(np.arange(150), *ARGUMENTS)
+ROWS = np.ones((10, 1), "float32")
+BOTH = pytest.mark.parametrize("K", [keras, tf_keras], ids=["keras", "tf_keras"])
+
+
+def schedule(**changes):
+    return lrops.WarmupCosineDecay(*ARGUMENTS, **changes)
+
+
+def one_weight(K):
+    class Weight(K.layers.Layer):
+        def build(self, shape):
+            self.weight = self.add_weight(name="weight", shape=(), initializer="zeros")
+
+        def call(self, x):
+            return tf.cast(x, self.dtype) * self.weight
+
+    return Weight()
+
+
+def model_of(rate, K=keras, steps_per_execution=1, run_eagerly=False, jit_compile=False, **arguments):
+    """A model with one weight, trained by SGD or by another optimizer."""
+    model = K.Sequential([K.Input((1,)), one_weight(K)])
+    optimizer = rate if hasattr(rate, "iterations") else K.optimizers.SGD(rate, **arguments)
+    how = {"steps_per_execution": steps_per_execution, "run_eagerly": run_eagerly, "jit_compile": jit_compile}
+    model.compile(optimizer, lambda y, p: -p, **how)
+    return model
+
+
+def fit(model, *callbacks, x=ROWS, epochs=2, **arguments):
+    if not isinstance(x, tf.data.Dataset):
+        arguments |= {"y": x, "batch_size": 1, "shuffle": False}
+    return model.fit(x, epochs=epochs, verbose=0, callbacks=list(callbacks), **arguments)
+
+
+def dataset(known):
+    data = tf.data.Dataset.from_tensor_slices((ROWS, ROWS)).batch(1)
+    return data if known else data.filter(lambda x, y: True)
+
+
+def Moves(K=keras):
+    """A callback: how far the weight moved, and what the logs said, batch by batch."""
+
+    class Measure(K.callbacks.Callback):
+        at, moved, logged = np.float32(0), [], []
+
+        def on_train_batch_end(self, batch, logs=None):
+            now = self.model.layers[-1].weight.numpy()
+            self.moved.append(now - self.at)
+            self.logged.append(logs["learning_rate"])
+            self.at = now
+
+    Measure.moved, Measure.logged = [], []
+    return Measure()
+
+
+def recording(K, rate=None, **arguments):
+    """SGD that writes the rate of each update into the variable `applied`, at the number of the update."""
+
+    class Recording(K.optimizers.SGD):
+        def update_step(self, gradient, variable, rate=None):
+            rate = self._current_learning_rate if rate is None else rate
+            step = tf.convert_to_tensor(self.iterations.value if K is keras else self.iterations)
+            self.applied.scatter_nd_update([[step]], [tf.cast(rate, tf.float32)])
+            super().update_step(gradient, variable, *([rate] if K is keras else []))
+
+    optimizer = Recording(rate or schedule(), **arguments)
+    optimizer.__dict__["applied"] = tf.Variable(np.full(200, np.nan, np.float32), trainable=False)
+    return optimizer
+
+
+def apply(optimizer, gradient, weight):
+    if hasattr(optimizer, "apply"):
+        optimizer.apply([gradient], [weight])
+    else:
+        optimizer.apply_gradients([(gradient, weight)])
+
+
+def model_with(K, train, *optimizers):
+    """A model whose train_step is `train(model)`. It has a weight for each optimizer."""
+
+    class Model(K.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = [one_weight(K) for _ in optimizers]
+            self.batches = tf.Variable(0, trainable=False)
+
+        def call(self, x):
+            return sum(part(x) for part in self.parts)
+
+        def train_step(self, data):
+            train(self)
+            return {"loss": 0.0}
+
+    model = Model()
+    model(ROWS)
+    for optimizer, part in zip(optimizers, model.parts, strict=True):
+        optimizer.build([part.weight])
+    model.compile(optimizers[0], **({"jit_compile": False} if K is keras else {}))
+    return model, optimizers
