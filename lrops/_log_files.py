@@ -128,21 +128,17 @@ class _Events:
         tf.io.gfile.makedirs(path)
         name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(self._numbers)}.v2"
         self._file = tf.io.TFRecordWriter(os.path.join(path, f"events.out.tfevents.{name}"))
-        self._write(file_version="brain.Event:2")
+        self._file.write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        scalar = {"dtype": 1, "tensor_shape": {}, "float_val": [0.0]}
+        values = {key: {"tag": key, "metadata": self._SCALAR, "tensor": scalar} for key in keys}
+        self._events = {key: tf.compat.v1.Event(summary={"value": [value]}) for key, value in values.items()}
 
     def write(self, step, rates):
-        values = [
-            {
-                "tag": key,
-                "metadata": self._SCALAR,
-                "tensor": {"dtype": 1, "tensor_shape": {}, "float_val": [float(rate)]},
-            }
-            for key, rate in rates.items()
-        ]
-        self._write(step=step, summary={"value": values})
-
-    def _write(self, **fields):
-        self._file.write(tf.compat.v1.Event(wall_time=time.time(), **fields).SerializeToString())
+        for key, rate in rates.items():
+            event = self._events[key]  # to fill one in is ten times as fast as to make one
+            event.wall_time, event.step = time.time(), step
+            event.summary.value[0].tensor.float_val[0] = rate
+            self._file.write(event.SerializeToString())
 
     def flush(self):
         self._file.flush()
