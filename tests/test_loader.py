@@ -5,6 +5,7 @@ Each case runs in its own process on a copy of the installed package, damaged as
 
 import compileall
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -282,12 +283,15 @@ def test_a_mapped_file_with_a_name_in_latin_1(tmp_path):
 
 
 def test_a_folder_with_a_name_in_latin_1(package):
+    folder = package.parent / os.fsdecode(b"gr\xf6\xdfer")
+    folder.mkdir()
+    package.rename(folder / "lrops")
+    if "UnicodeEncodeError" in run_python("-c", "import _native", folder=folder / "lrops").stderr:
+        pytest.skip("this Python imports no extension module from such a folder, as 3.12.1 and 3.13.0")
     script = (
-        "import os, sys\n"
-        "folder = os.fsdecode(b'gr\\xf6\\xdfer')\n"
-        "os.mkdir(folder); os.rename('lrops', os.path.join(folder, 'lrops')); sys.path[:] = [folder, *sys.path[1:]]\n"
+        f"import sys; sys.path[0] = {str(folder)!r}\n"
         "import numpy as np, lrops\n"
-        "assert folder in lrops.__file__\n"
+        "assert lrops.__file__.startswith(sys.path[0])\n"
     )
     # XLA wants the names of the source files in UTF-8, and compiles nothing from there.
     script += "assert lrops.WarmupCosineDecay(1e-3, 10, 100)(5).numpy() == np.float32(5e-4)\n"
@@ -342,7 +346,7 @@ def test_no_warning_of_autograph_without_sources(package):
         path.unlink()
     result = run_python("-c", "import numpy as np, tensorflow as tf, lrops\n" + XLA, folder=package.parent)
     assert result.returncode == 0 and "ran" in result.stdout, result.stderr
-    assert "AutoGraph" not in result.stderr and not result.stderr
+    assert "AutoGraph" not in result.stderr and "lrops" not in result.stderr
 
 
 def test_a_path_with_spaces_and_letters_of_any_kind(package, tmp_path):
@@ -354,9 +358,10 @@ def test_a_path_with_spaces_and_letters_of_any_kind(package, tmp_path):
 
 
 # A superuser may read and write everything, as long as it has these capabilities.
-ORDINARY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+ORDINARY = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 ordinary = pytest.mark.skipif(
-    not shutil.which("setpriv") or subprocess.run([*ORDINARY, "true"], capture_output=True).returncode != 0,
+    ORDINARY != []
+    and (not shutil.which("setpriv") or subprocess.run([*ORDINARY, "true"], capture_output=True).returncode != 0),
     reason="setpriv cannot drop capabilities here",
 )
 

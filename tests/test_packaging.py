@@ -151,7 +151,8 @@ def test_the_sdist_builds_what_is_installed(tmp_path, monkeypatch):
     build(ROOT, "-c", f"from scikit_build_core.setuptools.build_meta import build_sdist; build_sdist({str(folder)!r})")
     (archive,) = folder.glob("lrops-*.tar.gz")
     with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
+        file.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 and 3.10.11 have none
+        file.extractall(folder)
     sources = folder / archive.name.removesuffix(".tar.gz")
     if (ROOT / ".git").exists():
         tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, encoding="utf-8").split("\0")
