@@ -46,28 +46,48 @@ _FORKS.set_forkserver_preload(["tensorflow"])
 def run_snippet(code, *arguments, folder, **environment):
     """`run_python("-c", code, ...)` in a fork of a process that has imported TensorFlow: 0.1 s instead of 3 s.
 
-    The process has not used TensorFlow, and has not imported lrops. A snippet that tests how TensorFlow is imported, or
-    that sets a variable which Python or TensorFlow reads at their start, needs `run_python`.
+    `code` may also be the path of a program. The process has not used TensorFlow, and has not imported lrops.
+
+    Use `run_python` for what tests how TensorFlow is imported, and for a variable or an option that Python or
+    TensorFlow reads at its start.
     """
+    with tempfile.TemporaryDirectory() as output:
+        stdout, stderr = Path(output, "stdout"), Path(output, "stderr")
+        process = start_snippet(code, *arguments, folder=folder, stdout=stdout, stderr=stderr, **environment)
+        try:
+            process.join(HANGS)
+            exitcode = process.exitcode
+        finally:
+            kill(process)
+        said = [path.read_text("utf-8", "replace") for path in (stdout, stderr)]
+    assert exitcode is not None, f"{code} hangs. In {HANGS} s it said: {said}"
+    return subprocess.CompletedProcess([code, *arguments], exitcode, *said)
+
+
+def start_snippet(code, *arguments, folder, stdout, stderr, **environment):
+    """Starts what `run_snippet` runs; its output goes to these two files. Gives a `multiprocessing.Process`."""
     with mock.patch.dict(os.environ, ENVIRONMENT):
         forkserver.ensure_running()
-    with tempfile.TemporaryDirectory() as output:
-        command = ["-c", *map(str, arguments)]
-        process = _FORKS.Process(target=_run, args=(code, command, folder, ENVIRONMENT | environment, output))
-        process.start()
-        process.join(HANGS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        said = [Path(output, name).read_text("utf-8", "replace") for name in ("stdout", "stderr")]
-    return subprocess.CompletedProcess(command, process.exitcode, *said)
+    argv = [*map(str, arguments)]
+    process = _FORKS.Process(target=_run, args=(code, argv, folder, ENVIRONMENT | environment, stdout, stderr))
+    process.start()
+    return process
 
 
-def _run(code, command, folder, environment, output):
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(f"{output}/{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+def kill(process):
+    """Ends the process of a snippet, with all of its threads, at once. One that has ended stays as it is."""
+    process.kill()
+    process.join()
+
+
+def _run(code, arguments, folder, environment, stdout, stderr):
+    for descriptor, path in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), descriptor)
     os.chdir(folder)
     os.environ.update(environment)
-    sys.argv, sys.path = command, ["", *sys.path]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    exec(compile(code, "<string>", "exec"), main.__dict__)  # noqa: S102
+    sys.argv, sys.path = ["-c", *arguments], ["", *sys.path]
+    if isinstance(code, Path):
+        sys.argv[0], sys.path[0], main.__file__ = str(code), str(code.parent), str(code)
+        code = compile(code.read_bytes(), code, "exec")
+    exec(code, main.__dict__)  # noqa: S102

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import tensorflow as tf
 from conftest import Curve, schedule_of
-from processes import HANGS, run_python
+from processes import HANGS, run_snippet
 
 from lrops import reference
 
@@ -39,7 +39,7 @@ def test_the_threads_of_a_dataset():
 
 
 FORK = """
-import multiprocessing, sys
+import multiprocessing
 import lrops
 
 def rate(step):
@@ -47,15 +47,16 @@ def rate(step):
     return float(schedule.on_host(step)), float(schedule(step))
 
 if __name__ == "__main__":
-    for method in ("fork", "spawn"):
-        with multiprocessing.get_context(method).Pool(2) as pool:
+    for method, processes in ("fork", 2), ("spawn", 1):
+        with multiprocessing.get_context(method).Pool(processes) as pool:
             print(pool.map_async(rate, [4, 8]).get(timeout=HANGS))
 """
 
 
 def test_processes_forked_and_spawned(tmp_path):
-    (tmp_path / "workers.py").write_text(FORK.replace("HANGS", str(HANGS)))
-    result = run_python("workers.py", folder=tmp_path)
+    program = tmp_path / "workers.py"  # a spawned process imports it
+    program.write_text(FORK.replace("HANGS", str(HANGS)))
+    result = run_snippet(program, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     rate, peak = (float(np.float32(value)) for value in (0.005, 0.01))
     assert result.stdout.splitlines() == [str([(rate, rate), (peak, peak)])] * 2

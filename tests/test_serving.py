@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from processes import run_python
+from processes import run_snippet
 
 import lrops
 
@@ -40,10 +40,10 @@ def test_an_exported_model_holds_no_op(tmp_path):
 
 def test_saved_model_cli(saved):
     run = f"run --dir {saved} --tag_set serve --signature_def serving_default --input_exprs step=5".split()
-    result = run_python("-m", "tensorflow.python.tools.saved_model_cli", *run, folder=saved)
+    script = "from tensorflow.python.tools import saved_model_cli; saved_model_cli.main()"
+    result = run_snippet(script, *run, folder=saved)
     assert result.returncode == 1 and f"Op type not registered '{NAME}'" in result.stderr, result
-    script = "import lrops; from tensorflow.python.tools import saved_model_cli; saved_model_cli.main()"
-    result = run_python("-c", script, *run, folder=saved)
+    result = run_snippet(f"import lrops; {script}", *run, folder=saved)
     assert result.returncode == 0 and "0.0005" in result.stdout, result
 
 
@@ -60,7 +60,7 @@ assert cc.TF_LoadLibrary({lrops.op_library_path()!r}.encode(), status)
 assert framework.TF_GetCode(status) == 0 and "lrops" not in sys.modules
 print(tf.saved_model.load({str(saved)!r}).signatures["serving_default"](tf.constant(5, tf.int64))["rate"].numpy())
 """
-    result = run_python("-c", script, folder=saved)
+    result = run_snippet(script, folder=saved)
     assert result.stdout == "0.0005\n", result.stderr
 
 
@@ -98,6 +98,6 @@ except tf.errors.UnknownError as error:
     print(error)
 print(dtensor.fetch_layout(dtensor.copy_to_mesh(schedule(tf.constant(5)), layout)) == layout)
 """
-    result = run_python("-c", script, folder=tmp_path)
+    result = run_snippet(script, folder=tmp_path)
     assert f"'tf.{NAME}' op does not implement layout propagation" in result.stdout, result
     assert result.stdout.endswith("True\n"), result

@@ -2,13 +2,10 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 
-from processes import ENVIRONMENT, HANGS
+from processes import HANGS, kill, start_snippet
 
 
 def free_ports(count):
@@ -33,21 +30,15 @@ def cluster(folder, command, **jobs):
         for job, count in jobs.items():
             for index in range(count):
                 config = json.dumps({"cluster": addresses, "task": {"type": job, "index": index}})
-                with open(folder / f"{job}-{index}.out", "w") as output:
-                    processes[job].append(
-                        subprocess.Popen(
-                            [sys.executable, *map(str, command)],
-                            cwd=folder,
-                            env=os.environ | ENVIRONMENT | {"TF_CONFIG": config},
-                            stdout=output,
-                            stderr=subprocess.STDOUT,
-                        )
-                    )
+                path = folder / f"{job}-{index}.out"
+                path.unlink(missing_ok=True)
+                processes[job].append(
+                    start_snippet(*command, folder=folder, stdout=path, stderr=path, TF_CONFIG=config)
+                )
         yield processes
     finally:
         for process in sum(processes.values(), []):
-            process.kill()
-            process.wait()
+            kill(process)
 
 
 def applied(path):

@@ -1,21 +1,18 @@
 """Kills examples/resume.py at any step and restarts it: the rates are those of a run that was never stopped."""
 
 import collections
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cluster import applied, wait_for
-from processes import ENVIRONMENT
+from processes import kill, start_snippet
 
 from lrops import reference
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "resume.py"
-TOTAL, EVERY = 1000, 100
+TOTAL, EVERY = 300, 30
 RATES = reference.warmup_decay(np.arange(TOTAL), 0.01, 20, TOTAL)
 # What is there only while a save is under way. A backup is not: Keras writes over the last one.
 WHILE_SAVING = {"checkpoint": "checkpoints/*temp*", "keras_file": "unfinished.keras"}
@@ -23,27 +20,14 @@ WHILE_SAVING = {"checkpoint": "checkpoints/*temp*", "keras_file": "unfinished.ke
 
 def run(folder, way, until=None):
     """Runs the script, to its end or until `until()`; then it is killed, with all of its threads, at once."""
-    command = [sys.executable, SCRIPT, way, "--folder", folder, "--total-steps", str(TOTAL), "--every", str(EVERY)]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=folder,
-        env=os.environ | ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
+    command = [SCRIPT, way, "--folder", folder, "--total-steps", TOTAL, "--every", EVERY]
+    output = folder / "output"
+    process = start_snippet(*command, folder=folder, stdout=output, stderr=output)
     try:
-
-        def has_ended():
-            if until and until():
-                process.send_signal(signal.SIGKILL)
-            return process.poll() is not None
-
-        wait_for(has_ended, lambda: f"{command} has not ended")
+        wait_for(lambda: not process.is_alive() or until and until(), lambda: f"{command} has not ended")
     finally:
-        process.kill()
-        errors = process.communicate()[1]
-    assert process.returncode == (-signal.SIGKILL if until else 0), errors
+        kill(process)
+    assert process.exitcode == (-signal.SIGKILL if until else 0), output.read_text()
 
 
 @pytest.mark.parametrize("way", ["checkpoint", "backup", "keras_file"])
@@ -55,7 +39,7 @@ def test_the_rates_join(tmp_path, way):
     def saves():
         return any(tmp_path.glob(WHILE_SAVING[way]))
 
-    runs = [has_lines(333), *([saves] if way in WHILE_SAVING else []), has_lines(777), None]
+    runs = [has_lines(100), *([saves] if way in WHILE_SAVING else []), has_lines(233), None]
     for until in runs:
         run(tmp_path, way, until)
     taken = collections.defaultdict(list)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import Curve, schedule_of
-from processes import run_python
+from processes import run_snippet
 
 from lrops import reference
 
@@ -41,12 +41,12 @@ def exported(tmp_path):
 
 
 def test_it_goes_on_where_it_was(exported):
-    result = run_python("-c", "import lrops" + LOAD, folder=exported)
+    result = run_snippet("import lrops" + LOAD, folder=exported)
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal([float(line) for line in result.stdout.split()], RATES[5:35])
 
 
 def test_without_lrops_the_error_names_the_op(exported):
-    result = run_python("-c", LOAD, folder=exported)
+    result = run_snippet(LOAD, folder=exported)
     assert result.returncode == 1
     assert "Lrops>WarmupDecay" in result.stderr.strip().splitlines()[-1], result.stderr
