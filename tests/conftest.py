@@ -43,11 +43,15 @@ class Case:
         return dataclasses.asdict(self) | changes
 
     def steps(self):
-        """Some 1000 int64 steps: every boundary with its neighbours, the extremes, and the rest at random."""
+        """Some 1000 int64 steps: every boundary with its neighbours, the extremes, and the rest at random.
+
+        Of those, 50 are of any int64; the others are of the curve, and a little past its end.
+        """
         boundaries, ends = self.landmarks()
         special = [self.start_step + at + near for at in boundaries for near in (-1, 0, 1)]
         special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]
         draw = random.Random(repr(self))
+        special += [draw.randint(INT64.min, INT64.max) for _ in range(50)]
         while len(special) < 1000:
             special.append(self.start_step + draw.randint(0, draw.choice(ends) * 9 // 8))
         return np.array([s for s in special if INT64.min <= s <= INT64.max], np.int64)
