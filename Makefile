@@ -3,12 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = '$(abspath $(VENV))/bin'
-# Facts from pyproject.toml. A build in isolation is for the last of the minors.
-SAYS = $(PYTHON) cmake/pyproject.py
-MINORS = $(shell $(SAYS) minors)
-VERSION = $(shell $(SAYS) version)
+# Facts from pyproject.toml, for recipes that run after $(VENV)/build.
+FACT = $(shell $(BIN)/python cmake/pyproject.py $(1))
+MINORS = $(call FACT,minors)
 TENSORFLOW = $(lastword $(MINORS))
-FLAVOUR = tensorflow$(if $(filter x86_64,$(shell uname -m)),-cpu)# on ARM64 there is no other
 ENDS = $(firstword $(MINORS)) $(TENSORFLOW)
 THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
@@ -33,10 +31,9 @@ test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90
 
 # The build tree stays, so CMake rebuilds what a change touched.
 CMAKE = PATH=$(BIN):"$$PATH" cmake -G Ninja -S . -DPython_EXECUTABLE=$(BIN)/python \
-  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" $(call FACT,cmake)
 dev: $(VENV)/test  ## installs the checkout itself; after a change of C++, run it again
-	$(CMAKE) -B build/dev -DCMAKE_INSTALL_PREFIX='$(CURDIR)' -DLROPS_VERSION=$(VERSION) \
-	  -DLROPS_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*')" --log-level=WARNING
+	$(CMAKE) -B build/dev -DCMAKE_INSTALL_PREFIX='$(CURDIR)' --log-level=WARNING
 	rm -rf lrops/_tf*
 	PATH=$(BIN):"$$PATH" cmake --build build/dev --target install
 	test ! -f $(VENV)/installed || { $(BIN)/python -m pip uninstall --quiet --yes lrops; rm $(VENV)/installed; }
@@ -92,61 +89,68 @@ gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: runs tests/gpu and
 	cd build/gpu && bin/python -m lrops doctor
 	cd build/gpu && bin/python -m pytest -c '$(CURDIR)/pyproject.toml' '$(CURDIR)/tests/gpu'
 
-ptx: $(VENV)/python  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx, which is committed
+ptx: $(VENV)/build  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx, which is committed
 	$(BIN)/python tools/ptx.py
 
-wheel: $(VENV)/python  ## builds dist/lrops-*.whl for this Python and the newest TensorFlow of pyproject.toml
+wheel: $(VENV)/build  ## builds dist/lrops-*.whl for this Python and the newest TensorFlow of pyproject.toml
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
-wheels:  ## fills dist/: a wheel for each Python found, with the libraries of every TensorFlow minor, and the sdist
-	$(PYTHON) tools/wheels.py
+wheels: $(VENV)/build  ## fills dist/: a wheel for each Python found, with the libraries of every TensorFlow minor, and the sdist
+	$(BIN)/python tools/wheels.py
 
-reproducible:  ## builds one wheel twice, in two folders and without ccache, and compares
-	$(PYTHON) tools/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
+reproducible: $(VENV)/build  ## builds one wheel twice, in two folders and without ccache, and compares
+	$(BIN)/python tools/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
 
-matrix:  ## tries the wheels of dist/ with each TensorFlow, in new environments; writes docs/compatibility.md
-	$(PYTHON) tools/matrix.py $(MATRIX_ARGS)
+matrix: $(VENV)/build  ## tries the wheels of dist/ with each TensorFlow, in new environments; writes docs/compatibility.md
+	$(BIN)/python tools/matrix.py $(MATRIX_ARGS)
 
-ends-wheels:
-	$(PYTHON) tools/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
+ends-wheels: $(VENV)/build
+	$(BIN)/python tools/wheels.py --python $(THIS) --tensorflow $(ENDS) --output build/ends
 
 ends: ends-wheels  ## a small matrix for CI: the wheel for this Python, tried with the oldest and the newest TensorFlow
-	$(PYTHON) tools/matrix.py --wheels build/ends \
+	$(BIN)/python tools/matrix.py --wheels build/ends \
 	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
 	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
 
-release:  ## everything up to the upload: see docs/releasing.md
+release: $(VENV)/build  ## everything up to the upload: see docs/releasing.md
 	test -z "$$(git status --porcelain)"  # a wheel must be of a commit
-	grep -E '^## $(VERSION) [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md  # with its date
+	grep -E '^## $(call FACT,version) [0-9]{4}-[0-9]{2}-[0-9]{2}$$' CHANGELOG.md  # with its date
 	$(MAKE) lint test
 	rm -rf dist
 	$(MAKE) wheels reproducible matrix MATRIX_ARGS='--page build/compatibility.md'
 	cd dist && sha256sum *.whl *.tar.gz > SHA256SUMS
-	git tag --annotate 'v$(VERSION)' --message 'lrops $(VERSION)'
+	git tag --annotate 'v$(call FACT,version)' --message 'lrops $(call FACT,version)'
 
 clean:
 	rm -rf $(VENV) .lint .docs build dist demo *.egg-info lrops/_tf* lrops/*.so
 
 # ---- The environments. pip installs again when pyproject.toml or a source has changed.
+# The pip of a new environment may be too old for dependency groups.
+ENVIRONMENT = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
-$(VENV)/installed: $(VENV)/build $(SOURCES)
+$(VENV)/installed: $(VENV)/tensorflow $(SOURCES)
 	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
-	PATH=$(BIN):"$$PATH" $(PIP) --no-build-isolation '.[cpu]'
+	PATH=$(BIN):"$$PATH" $(PIP) --no-build-isolation .
 	touch $@
 
-$(VENV)/build: $(VENV)/python pyproject.toml
-	@echo 'lrops: installing TensorFlow $(TENSORFLOW) and the build tools into $(VENV): 1.6 GB of disk, 0.4 GB to download'
-	$(SAYS) build | $(PIP) -r /dev/stdin '$(FLAVOUR)==$(TENSORFLOW).*'
+$(VENV)/build: pyproject.toml
+	$(call ENVIRONMENT,$(VENV))
+	$(PIP) --group build
 	touch $@
 
-$(VENV)/demo: $(VENV)/build
+$(VENV)/tensorflow: $(VENV)/build
+	@echo 'lrops: installing TensorFlow $(TENSORFLOW) into $(VENV): 1.6 GB of disk, 0.4 GB to download'
+	$(PIP) $(call FACT,tensorflow)
+	touch $@
+
+$(VENV)/demo: $(VENV)/tensorflow
 	@echo 'lrops: installing the libraries of the demo into $(VENV): 0.3 GB'
-	$(SAYS) demo | $(PIP) -r /dev/stdin
+	$(PIP) --group demo
 	touch $@
 
-$(VENV)/test: $(VENV)/build
+$(VENV)/test: $(VENV)/tensorflow
 	@echo 'lrops: installing the libraries of the tests into $(VENV): 1 GB'
-	$(SAYS) test | $(PIP) -r /dev/stdin
+	$(PIP) --group test
 	$(PIP) --no-deps 'tf_keras==$(TENSORFLOW).*'  # alone: it would bring a second TensorFlow
 	# TensorFlow and Keras import these if they are installed, and so take almost twice as long to start. The processes
 	# that the tests start name them in TESTS_WITHOUT.
@@ -154,22 +158,13 @@ $(VENV)/test: $(VENV)/build
 	  > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests_without.pth"
 	touch $@
 
-$(VENV)/python:
-	$(PYTHON) -m venv $(VENV)
-	touch $@
-
 build/gpu/installed: $(SOURCES)
 	@echo 'lrops: installing TensorFlow with CUDA and lrops into build/gpu: several GB'
-	$(PYTHON) -m venv build/gpu
-	build/gpu/bin/python -m pip install --quiet '.[cuda,test]'
+	$(call ENVIRONMENT,build/gpu)
+	build/gpu/bin/python -m pip install --quiet '.[cuda]' --group test
 	touch $@
 
-.lint/installed: pyproject.toml
-	$(PYTHON) -m venv .lint
-	$(SAYS) lint | .lint/bin/python -m pip install --quiet -r /dev/stdin
-	touch $@
-
-.docs/installed: pyproject.toml
-	$(PYTHON) -m venv .docs
-	$(SAYS) docs | .docs/bin/python -m pip install --quiet -r /dev/stdin
+.lint/installed .docs/installed: .%/installed: pyproject.toml
+	$(call ENVIRONMENT,.$*)
+	.$*/bin/python -m pip install --quiet --group $*
 	touch $@

@@ -1,19 +1,7 @@
 # Finds the TensorFlow of the Python interpreter that builds, or the wheel unpacked in TensorFlow_ROOT, without importing
 # it. Sets TensorFlow_VERSION and TensorFlow_MINOR ("2.21"), and makes TensorFlow::framework and TensorFlow::cc (XLA).
 execute_process(
-  COMMAND "${Python_EXECUTABLE}" -c [=[
-import importlib.metadata, importlib.util, sys
-sys.path[:0] = sys.argv[1:]
-spec = importlib.util.find_spec("tensorflow")
-folder = spec and spec.submodule_search_locations[0]
-owners = set(importlib.metadata.packages_distributions().get("tensorflow", ()))
-found = [distribution for name in owners for distribution in importlib.metadata.distributions(name=name)]
-# The metadata of an editable or split installation is elsewhere.
-beside = [distribution for distribution in found if str(distribution.locate_file("tensorflow")) == folder] or found
-if folder and beside:
-    print(folder)
-    print(beside[0].version)
-]=] ${TensorFlow_ROOT}
+  COMMAND "${Python_EXECUTABLE}" "${CMAKE_CURRENT_LIST_DIR}/find_tensorflow.py" ${TensorFlow_ROOT}
   OUTPUT_VARIABLE _tensorflow
   OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE _tensorflow_result)

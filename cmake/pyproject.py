@@ -1,26 +1,71 @@
-"""What pyproject.toml says about the build: the version, the TensorFlow minors, and what each task installs.
+"""The facts of pyproject.toml that the build and the tools need. As a program, it prints them for the Makefile.
 
-It runs before anything is installed, also on Python 3.10, which cannot read TOML. So it reads only the lines it needs.
+On Python 3.10 it needs tomli, which comes with the dependency group `build`.
 """
 
-import re
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
-_TEXT = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text("utf-8")
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+VERSION = PROJECT["project"]["version"]
+MINORS = PROJECT["tool"]["lrops"]["tensorflow"]
+KERAS = PROJECT["tool"]["lrops"]["keras"]
 
 
-def _list(key: str) -> list[str]:
-    return re.findall(r'"([^"]+)"', re.search(rf"^{key} = \[(.*?)\]( *#.*?)?$", _TEXT, re.MULTILINE | re.DOTALL)[1])
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group and of the groups that it includes."""
+    parts = [
+        group(entry["include-group"]) if isinstance(entry, dict) else [entry]
+        for entry in PROJECT["dependency-groups"][name]
+    ]
+    return sum(parts, [])
 
 
-VERSION = re.search(r'^version = "(.+)"', _TEXT, re.MULTILINE)[1]
-MINORS = _list("tensorflow")
-# Without TensorFlow: the caller chooses which one to build against.
-REQUIREMENTS = [line for line in _list("requires") if not line.startswith("tensorflow")]
-EXTRAS = {name: _list(name) for name in ("plot", "demo", "test", "xla-gpu")}
-EXTRAS["test"] += EXTRAS["demo"] + REQUIREMENTS  # the tests build without isolation
+def tensorflow(versions: str) -> list[str]:
+    """Requirements for TensorFlow without CUDA. On ARM64 that is `tensorflow`, the only one there."""
+    return [
+        f'tensorflow-cpu{versions}; platform_machine == "x86_64"',
+        f'tensorflow{versions}; platform_machine != "x86_64"',
+    ]
+
+
+def git(*arguments: str) -> str | None:
+    """The output of git for this checkout; None outside one, such as in an sdist that lies in another repository."""
+    own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
+    try:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, env=own
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def commit() -> str:
+    """The commit of the sources: a file in an sdist, else from git, else "unknown"."""
+    if (ROOT / "COMMIT").exists():
+        return (ROOT / "COMMIT").read_text().strip()
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or "unknown"
+
+
+def cmake_facts() -> list[str]:
+    """The options that tell CMake what `lrops.build_info` holds."""
+    return [f"-DLROPS_VERSION={VERSION}", f"-DLROPS_COMMIT={commit()}", f"-DLROPS_KERAS={', '.join(KERAS)}"]
+
 
 if __name__ == "__main__":
-    lists = {"build": REQUIREMENTS, "lint": _list("lint"), "docs": _list("docs"), **EXTRAS}
-    print(*({"version": [VERSION], "minors": MINORS} | lists)[sys.argv[1]], sep="\n")
+    facts = {
+        "version": [VERSION],
+        "minors": MINORS,
+        "tensorflow": tensorflow(f"=={MINORS[-1]}.*"),
+        "cmake": cmake_facts(),
+    }
+    print(shlex.join(facts[sys.argv[1]]))

@@ -465,7 +465,7 @@ def test_build_info_is_plain():
     assert lrops.build_info["version"] == lrops.__version__
     assert len(lrops.build_info["tensorflow"].split(", ")) == len(CARRIED)
     assert any(version.startswith(f"{MINOR}.") for version in lrops.build_info["tensorflow"].split(", "))
-    assert set(lrops.build_info) == {"version", "commit", "tensorflow", "compiler", "cuda"}
+    assert set(lrops.build_info) == {"version", "commit", "tensorflow", "keras", "compiler", "cuda"}
 
 
 @pytest.fixture

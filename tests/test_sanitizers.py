@@ -50,7 +50,7 @@ def run(*command, **options):
 def module():
     """What a compiler needs to make the Python module."""
     pybind11 = pytest.importorskip("pybind11")
-    facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "COMPILER", "CUDA")
+    facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "KERAS", "COMPILER", "CUDA")
     options = ["-shared", "-fvisibility=hidden", *(f'-DLROPS_{fact}="of a test"' for fact in facts)]
     options += ["-I", pybind11.get_include(), "-I", sysconfig.get_path("include")]
     return [*options, ROOT / "cc/python/native.cc", ROOT / "cc/python/build_info.cc"]

@@ -5,7 +5,6 @@ Each row is a new environment and takes a minute or two. CI runs two rows: `make
 
 import argparse
 import datetime
-import os
 import platform
 import re
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from pyproject import MINORS, REQUIREMENTS  # noqa: E402
+from pyproject import MINORS, group  # noqa: E402
 from wheels import find_pythons, minor_of, released, requirement  # noqa: E402
 
 CPU, FULL = "tensorflow-cpu", "tensorflow"
@@ -100,14 +99,9 @@ def install(interpreter, folder, requirements, package):
     """The interpreter of a new environment with lrops and these requirements; of an sdist, what is built there."""
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
-    pip, needed = [python, "-m", "pip", "install", "-qq"], ["pytest", "mpmath", *requirements]
-    if not str(package).endswith(".tar.gz"):
-        subprocess.run([*pip, package, *needed], check=True)
-        return python
-    subprocess.run([*pip, *needed, *REQUIREMENTS], check=True)
-    path = f"{folder / 'bin'}:{os.environ['PATH']}"  # where CMake and ninja are
-    build = [*pip, "--no-cache-dir", "--no-build-isolation", "--no-deps", package]
-    subprocess.run(build, check=True, env=os.environ | {"PATH": path})
+    pip = [python, "-m", "pip", "install", "-qq"]
+    subprocess.run([*pip, "pytest", "mpmath", *requirements], check=True)
+    subprocess.run([*pip, "--no-cache-dir", package], check=True)  # pip's cache may have it for another TensorFlow
     return python
 
 
@@ -124,8 +118,8 @@ def run_row(interpreter, tensorflow, flavour, package, compiles, places):
     That is "ok", how it failed, or nothing if it was not run: `COMPILED` unless `compiles`, `PLACED` unless `places`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        package = f"{package}[xla-gpu]" if compiles else package
-        interpreter = install(interpreter, Path(folder), [flavour + requirement(tensorflow)], package)
+        needed = [flavour + requirement(tensorflow), *(group("xla-gpu") if compiles else ())]
+        interpreter = install(interpreter, Path(folder), needed, package)
         code, text = ask(interpreter, ["-c", ABOUT])
         found = ["?"] * 3 if code else text.split()[:3]
         said = {}

@@ -5,7 +5,6 @@ A second run continues in build/wheels where the first stopped; TensorFlow's hea
 """
 
 import argparse
-import gzip
 import hashlib
 import json
 import os
@@ -24,11 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from pyproject import MINORS, REQUIREMENTS  # noqa: E402
+from pyproject import MINORS, PROJECT, group  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrops" / "headers"
-PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-FIRST = {"3.12": "2.16", "3.13": "2.20", "3.14": "2.22"}  # the first TensorFlow that has a wheel for a Python
+PYTHONS = [line.split()[-1] for line in PROJECT["project"]["classifiers"] if "Python :: 3." in line]
+FIRST = {"3.13": "2.20"}  # the first TensorFlow that has a wheel for a Python
 CMAKE_ARGS = os.environ.get("CMAKE_ARGS", "")  # as pip hands them to CMake
 EXTERNAL = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 HERE = platform.machine()
@@ -170,22 +169,6 @@ def digest(folder: Path) -> str:
     ).hexdigest()
 
 
-def pack(folder: Path, archive: Path) -> None:
-    """Writes the folder as a .tar.gz that says nothing of when and by whom: setuptools' does."""
-    epoch = int(os.environ["SOURCE_DATE_EPOCH"])
-
-    def plain(member):
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        member.mtime = epoch
-        return member
-
-    with open(archive, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=epoch) as stream:
-        with tarfile.open(fileobj=stream, mode="w") as file:
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                file.add(path, f"{folder.name}/{path.relative_to(folder)}", filter=plain)
-
-
 def sums(paths) -> list[str]:
     """A line for each file: checksum, name, size."""
     return [
@@ -245,22 +228,22 @@ def main():
     environments = {}
     for minor, path in pythons.items():
         say(f"Python {minor}: build requirements")
-        environments[minor] = environment(path, build / f"python{minor}", REQUIREMENTS)
+        environments[minor] = environment(path, build / f"python{minor}", group("build"))
     # The Python module is built for each Python; everything else once, in this environment.
-    tools = environment(list(pythons.values())[-1], build / "tools", [*REQUIREMENTS, *TOOLS])
+    tools = environment(list(pythons.values())[-1], build / "tools", [*group("build"), *TOOLS])
     libraries = build_libraries(tools, options.tensorflow, options.machine, build)
 
     # The wheels are made from the sdist, so that it is complete, and no file of an earlier build is beside it.
     sources = build / "sdist"
     shutil.rmtree(sources, ignore_errors=True)
-    backend = "from scikit_build_core.setuptools.build_meta import build_sdist"
-    run(tools, "-c", f"{backend}; build_sdist({str(sources)!r})")
+    sources.mkdir(parents=True)
+    run(tools, "-c", f"import sys; sys.path.insert(0, 'cmake'); import backend; backend.build_sdist({str(sources)!r})")
     (archive,) = sources.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         file.extractall(sources)
     source = sources / archive.name.removesuffix(".tar.gz")
     options.output.mkdir(parents=True, exist_ok=True)
-    pack(source, options.output / archive.name)
+    shutil.copy(archive, options.output)
 
     made = [options.output / archive.name]
     key = digest(source) + digest(libraries)

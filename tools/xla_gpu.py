@@ -1,7 +1,7 @@
 """Counts the kernels that XLA makes of a training step for an H100, on a machine without one, for RESULTS.md.
 
-It needs `lrops[xla-gpu]` and `tensorflow`, not `tensorflow-cpu`: only the CUDA build lowers for a GPU. TensorFlow would
-compile only with a GPU; the same compiler in JAX's CUDA plugin accepts a description of one instead.
+It needs the dependency group `xla-gpu` and `tensorflow`, not `tensorflow-cpu`: only the CUDA build lowers for a GPU.
+TensorFlow would compile only with a GPU; the same compiler in JAX's CUDA plugin accepts a description of one instead.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def missing():
     if not tf.test.is_built_with_cuda():
         return "this TensorFlow is built without CUDA, and does not lower for a GPU"
     if importlib.util.find_spec("jax_plugins") is None or importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
-        return "jax-cuda12-plugin is not installed: it comes with lrops[xla-gpu]"
+        return "jax-cuda12-plugin is not installed: run `pip install --group xla-gpu`"
     return ""
 
 

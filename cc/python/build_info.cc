@@ -3,10 +3,8 @@
 
 namespace lrops {
 
-const BuildFact kBuildInfo[5] = {{"version", LROPS_VERSION},
-                                 {"commit", LROPS_COMMIT},
-                                 {"tensorflow", LROPS_TENSORFLOW_VERSION},
-                                 {"compiler", LROPS_COMPILER},
-                                 {"cuda", LROPS_CUDA}};
+const BuildFact kBuildInfo[6] = {
+    {"version", LROPS_VERSION}, {"commit", LROPS_COMMIT},     {"tensorflow", LROPS_TENSORFLOW_VERSION},
+    {"keras", LROPS_KERAS},     {"compiler", LROPS_COMPILER}, {"cuda", LROPS_CUDA}};
 
 }  // namespace lrops

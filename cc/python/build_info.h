@@ -8,7 +8,7 @@ struct BuildFact {
   const char* name;
   const char* value;
 };
-extern const BuildFact kBuildInfo[5];
+extern const BuildFact kBuildInfo[6];
 
 }  // namespace lrops
 

@@ -23,16 +23,16 @@ def test_the_library_registers_a_gpu_kernel():
         assert "TPU" not in devices
 
 
-@pytest.mark.parametrize("extra", ["test", "xla-gpu"])
-def test_an_extra_can_be_installed_beside_tensorflows_cuda(extra):
-    """`tensorflow[and-cuda]` and the extra must agree on the version that is installed here."""
+@pytest.mark.parametrize("group", ["test", "xla-gpu"])
+def test_a_group_can_be_installed_with_tensorflows_cuda(group):
+    """`tensorflow[and-cuda]` and the group must agree on the version that is installed here."""
     (distribution,) = set(importlib.metadata.packages_distributions()["tensorflow"])
     of_cuda = {}
     for requirement in map(Requirement, importlib.metadata.requires(distribution)):
         if requirement.marker and "and-cuda" in str(requirement.marker):
             of_cuda[requirement.name] = requirement.specifier
     assert "nvidia-cuda-nvrtc-cu12" in of_cuda
-    shared = [requirement for requirement in map(Requirement, pyproject.EXTRAS[extra]) if requirement.name in of_cuda]
+    shared = [requirement for requirement in map(Requirement, pyproject.group(group)) if requirement.name in of_cuda]
     assert shared
     for requirement in shared:
         version = importlib.metadata.version(requirement.name)
