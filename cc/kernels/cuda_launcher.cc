@@ -12,18 +12,12 @@
 #include <type_traits>
 
 #include "kernels/learning_rate_ptx.h"
+#include "kernels/oldest_glibc.h"
 
-// glibc 2.34 gave these functions a new symbol version when it moved them from libdl to libc. With the oldest version,
-// a library linked on a new system loads on an old one too.
-#if defined(__x86_64__)
-#define OLDEST "GLIBC_2.2.5"
-#elif defined(__aarch64__)
-#define OLDEST "GLIBC_2.17"
-#endif
-#ifdef OLDEST
-__asm__(".symver dlopen,dlopen@" OLDEST);
-__asm__(".symver dlsym,dlsym@" OLDEST);
-__asm__(".symver dlerror,dlerror@" OLDEST);
+#ifdef LROPS_OLDEST_GLIBC  // glibc 2.34 moved these functions from libdl to libc
+__asm__(".symver dlopen,dlopen@" LROPS_OLDEST_GLIBC);
+__asm__(".symver dlsym,dlsym@" LROPS_OLDEST_GLIBC);
+__asm__(".symver dlerror,dlerror@" LROPS_OLDEST_GLIBC);
 #endif
 
 namespace lrops {
