@@ -12,7 +12,7 @@ THIS = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # A compiler cache is used if there is one.
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 
-.PHONY: demo test test-fast dev lint lint-fast format docs fuzz sanitize bench pictures gpu ptx wheel wheels reproducible matrix ends ends-wheels release clean
+.PHONY: demo test test-fast dev lint lint-fast format docs fuzz sanitize bench pictures gpu ptx wheels reproducible matrix ends ends-wheels release clean
 
 # The package as it is installed; after `make dev`, the checkout itself.
 LROPS = $(if $(wildcard $(VENV)/editable),dev,$(VENV)/installed)
@@ -92,9 +92,6 @@ gpu: build/gpu/installed  ## on a machine with an NVIDIA GPU: runs tests/gpu and
 ptx: $(VENV)/build  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx, which is committed
 	$(BIN)/python tools/ptx.py
 
-wheel: $(VENV)/build  ## builds dist/lrops-*.whl for this Python and the newest TensorFlow of pyproject.toml
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
-
 wheels: $(VENV)/build  ## fills dist/: a wheel for each Python found, with the libraries of every TensorFlow minor, and the sdist
 	$(BIN)/python tools/wheels.py
 
@@ -110,7 +107,7 @@ ends-wheels: $(VENV)/build
 ends: ends-wheels  ## a small matrix for CI: the wheel for this Python, tried with the oldest and the newest TensorFlow
 	$(BIN)/python tools/matrix.py --wheels build/ends \
 	  --rows $(THIS):$(firstword $(ENDS)):tensorflow-cpu $(THIS):$(lastword $(ENDS)):tensorflow \
-	  --refusals 'no TensorFlow' --page build/ends/compatibility.md
+	  --errors 'no TensorFlow' --page build/ends/compatibility.md
 
 release: $(VENV)/build  ## everything up to the upload: see docs/releasing.md
 	test -z "$$(git status --porcelain)"  # a wheel must be of a commit

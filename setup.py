@@ -23,7 +23,7 @@ LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
 def carried() -> list[str]:
     """The TensorFlow versions of the wheel: those of LROPS_LIBRARIES, else the one to build for."""
     if LIBRARIES:
-        return [path.read_text() for path in Path(LIBRARIES).glob("_tf*/TENSORFLOW")]
+        return Path(LIBRARIES, "TENSORFLOW").read_text().split(", ")
     return installed()[1:] or [WANTED or MINORS[-1]]
 
 

@@ -1,6 +1,6 @@
-"""Installs lrops beside each TensorFlow that it supports, runs it there, and writes docs/compatibility.md.
+"""Installs lrops next to each TensorFlow that it supports, runs it there, and writes docs/compatibility.md.
 
-Each row is a new environment and takes a minute or two. CI runs two rows: `make ends`.
+Each row is a new environment and takes a minute or two, with an older Keras five. CI runs two rows: `make ends`.
 """
 
 import argparse
@@ -13,15 +13,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from pyproject import MINORS, group  # noqa: E402
-from wheels import find_pythons, minor_of, released, requirement  # noqa: E402
+from pyproject import KERAS, MINORS, group  # noqa: E402
+from wheels import as_tuple, find_pythons, released, requirement  # noqa: E402
 
 CPU, FULL = "tensorflow-cpu", "tensorflow"
-# What a row runs beside the doctor; the names are the table's columns.
 TRAIN = """
 import keras, lrops, numpy as np
 from lrops.reference import warmup_decay
@@ -34,20 +34,28 @@ assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["l
 rate = float(np.asarray(model.optimizer.learning_rate))
 assert rate == warmup_decay(np.array(12), **curve, dtype="float32"), rate
 """
-PYTEST = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
-TESTS = [str(ROOT / "tests" / name) for name in ("test_exactness.py", "test_saved_by_older.py")]
-COMPILED, PLACED = "compiled for a GPU", "placed on a GPU"
+
+
+def tests(*names):
+    """The arguments of Python for these tests."""
+    pytest = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "-p", "no:cacheprovider"]
+    return [*pytest, *(str(ROOT / "tests" / name) for name in names)]
+
+
+# What a row runs; the names are the table's columns.
+EXACT = tests("test_exactness.py", "test_saved_by_older.py")
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
-    "exactness": [*PYTEST, *TESTS, "-k", "same_bits_in_every_dtype and float32 or older_version"],
+    "exactness": [*EXACT, "-k", "same_bits_in_every_dtype and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
-    COMPILED: [*PYTEST, str(ROOT / "tests" / "gpu" / "test_xla_gpu.py")],
-    PLACED: [*PYTEST, str(ROOT / "tests" / "gpu" / "test_placement.py")],
+    "tests of training": tests("test_callbacks.py", "test_linear_warmup.py", "test_steps.py"),
+    "compiled for a GPU": tests("gpu/test_xla_gpu.py"),
+    "placed on a GPU": tests("gpu/test_placement.py"),
 }
 ABOUT = "import keras, lrops, tensorflow; print(tensorflow.__version__, keras.__version__, lrops.build_info['commit'])"
-# What must be refused: what is installed beside lrops, the command, and a part of what it must say.
-REFUSALS = {
+# What must raise an error: what is installed with lrops, the command, and a part of its message.
+ERRORS = {
     "TensorFlow 2.15": ([f"{CPU}==2.15.*"], ["-c", "import lrops"], "found TensorFlow 2.15"),
     "a nightly": (["tf-nightly-cpu"], ["-c", "import lrops"], "whose binary interface differs"),
     "no TensorFlow": ([], ["-c", "import lrops"], "lrops needs TensorFlow, and none is installed"),
@@ -57,168 +65,158 @@ REFUSALS = {
         "more than one TensorFlow is installed",
     ),
 }
-# From the sdist with `--no-build-isolation`, as in NVIDIA's last container with TensorFlow, which has 2.17.
+# NVIDIA's last container with TensorFlow has 2.17, and lrops is built there.
 SOURCE, SOURCE_MINOR = "from source", "2.17"
+OLDEST_KERAS = {MINORS[0]: "3.0", MINORS[-1]: "3.12"}  # that these TensorFlows allow
 
 
-def wheel_for(python, wheels):
-    """The wheel of the folder for this Python, or None."""
-    return next(wheels.glob(f"lrops-*-cp{python.replace('.', '')}-*.whl"), None)
+class Row(NamedTuple):
+    """An environment, and how lrops is installed there: the wheel, or what pip builds of the sdist."""
+
+    python: str
+    tensorflow: str
+    flavour: str
+    how: str = "wheel"
+    keras: str = ""  # the newest
+
+    def checks(self):
+        """The names of the checks that can run. JAX, whose compiler the first for a GPU uses, needs Python 3.11."""
+        minor = as_tuple(self.tensorflow)
+        left_out = set() if self.keras else {"tests of training"}
+        if self.flavour == CPU or minor < (2, 19) or self.python == "3.10":
+            left_out.add("compiled for a GPU")
+        if self.flavour == CPU or minor < (2, 18):
+            left_out.add("placed on a GPU")
+        return [name for name in CHECKS if name not in left_out]
+
+    def requirements(self):
+        """What is installed before lrops."""
+        keras = [f"keras=={self.keras}.*", "tf_keras" + requirement(self.tensorflow)] if self.keras else []
+        xla = group("xla-gpu") if "compiled for a GPU" in self.checks() else []
+        return [self.flavour + requirement(self.tensorflow), *keras, *xla]
 
 
-def rows(pythons, tensorflows):
-    """Python, TensorFlow, flavour and how lrops is installed, newest TensorFlow first.
-
-    Every Python with the newest release that it has, every TensorFlow in both flavours, and one build from source.
-    """
-    chosen = []
-    for python in pythons:
-        fitting = [tensorflow for tensorflow in tensorflows if released(python, tensorflow)]
-        releases = [tensorflow for tensorflow in fitting if tensorflow == minor_of(tensorflow)]
-        chosen += [(python, tensorflow, CPU) for tensorflow in (releases or fitting)[-1:]]
-    for at, tensorflow in enumerate(reversed(tensorflows)):
+def all_rows(pythons):
+    """Each Python with the newest TensorFlow, each TensorFlow in both flavours, a source build, and older Kerases."""
+    chosen = [Row(python, MINORS[-1], CPU) for python in pythons]
+    for at, tensorflow in enumerate(reversed(MINORS)):
         fitting = [python for python in pythons if released(python, tensorflow)]
-        for flavour in (CPU, FULL):
-            if fitting and (tensorflow, flavour) not in {row[1:] for row in chosen}:
-                chosen.append((fitting[(at + (flavour == FULL)) % len(fitting)], tensorflow, flavour))
-    source = [(python, SOURCE_MINOR, CPU, SOURCE) for python in pythons if released(python, SOURCE_MINOR)][:1]
-    return [(*row, "wheel") for row in chosen] + source
+        for shift, flavour in enumerate((CPU, FULL) if fitting else ()):
+            chosen.append(Row(fitting[(at + shift) % len(fitting)], tensorflow, flavour))
+    for python in [python for python in pythons if released(python, MINORS[0])][-1:]:
+        chosen.append(Row(python, SOURCE_MINOR, CPU, SOURCE))
+        for tensorflow, oldest in OLDEST_KERAS.items():
+            allowed = [keras for keras in KERAS if as_tuple(keras) >= as_tuple(oldest)]
+            chosen += [Row(python, tensorflow, CPU, keras=keras) for keras in allowed]
+    return list(dict.fromkeys(chosen))
 
 
-def compiles_for_gpu(python, tensorflow, flavour):
-    """Whether this TensorFlow lowers for a GPU, and JAX, whose compiler that takes, can be installed beside it."""
-    return flavour == FULL and python != "3.10" and minor_of(tensorflow) not in ("2.16", "2.17", "2.18")
-
-
-def places_on_gpu(tensorflow, flavour):
-    """Whether this TensorFlow has kernels for a GPU, and takes two GPUs of the test's own."""
-    return flavour == FULL and minor_of(tensorflow) not in ("2.16", "2.17")
+def package_for(row, wheels):
+    """The file of lrops that pip installs."""
+    pattern = "lrops-*.tar.gz" if row.how == SOURCE else f"lrops-*-cp{row.python.replace('.', '')}-*.whl"
+    for path in wheels.glob(pattern):
+        return path
+    sys.exit(f"{wheels} has no {pattern}: run `make wheels` where Python {row.python} is found")
 
 
 def install(interpreter, folder, requirements, package):
-    """The interpreter of a new environment with lrops and these requirements; of an sdist, what is built there."""
+    """The interpreter of a new environment with these requirements, and with lrops."""
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
-    python = folder / "bin/python"
-    pip = [python, "-m", "pip", "install", "-qq"]
+    pip = [f"{folder}/bin/python", "-m", "pip", "install", "-qq"]
     subprocess.run([*pip, "pytest", "mpmath", *requirements], check=True)
     subprocess.run([*pip, "--no-cache-dir", package], check=True)  # pip's cache may have it for another TensorFlow
-    return python
+    return pip[0]
 
 
 def ask(python, command):
-    """A command's exit code and what it said, outside the checkout."""
+    """A command's exit code and its output, outside the checkout."""
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run([python, *command], cwd=folder, capture_output=True, text=True, timeout=900)
+        result = subprocess.run([python, *command], cwd=folder, capture_output=True, text=True, timeout=1800)
     return result.returncode, result.stdout + result.stderr
 
 
-def run_row(interpreter, tensorflow, flavour, package, compiles, places):
-    """The versions of TensorFlow and Keras, the commit of lrops, and what each check said.
-
-    That is "ok", how it failed, or nothing if it was not run: `COMPILED` unless `compiles`, `PLACED` unless `places`.
-    """
+def run_row(row, interpreter, package):
+    """The cells of a row, the commit of lrops, and the seconds that it took. A check that did not run is empty."""
+    start, said = time.monotonic(), dict.fromkeys(CHECKS, "")
     with tempfile.TemporaryDirectory() as folder:
-        needed = [flavour + requirement(tensorflow), *(group("xla-gpu") if compiles else ())]
-        interpreter = install(interpreter, Path(folder), needed, package)
-        code, text = ask(interpreter, ["-c", ABOUT])
-        found = ["?"] * 3 if code else text.split()[:3]
-        said = {}
-        for name, command in CHECKS.items():
-            if (name == COMPILED and not compiles) or (name == PLACED and not places):
-                said[name] = ""
-                continue
-            code, text = ask(interpreter, command)
-            code = code or re.search(r"\d+ skipped", text) and "skipped"  # what tests nothing must not pass
+        python = install(interpreter, folder, row.requirements(), package)
+        code, text = ask(python, ["-c", ABOUT])
+        version, keras, commit = ["?"] * 3 if code else text.split()[:3]
+        for name in row.checks():
+            code, text = ask(python, CHECKS[name])
+            if name != "tests of training":
+                code = code or re.search(r"\d+ skipped", text) and "skipped"  # what tests nothing must not pass
             said[name] = f"FAILED ({code})" if code else "ok"
             if code:
                 print(text[-3000:], file=sys.stderr)
-        return found, said
+    cells = [row.python, f"{row.flavour} {version}", row.how, keras, *said.values()]
+    return cells, commit, time.monotonic() - start
 
 
-def run_refusal(interpreter, wheel, requirements, command, sentence):
-    """ "refused" where the command fails with the sentence."""
+def run_error(interpreter, package, requirements, command, sentence):
+    """ "raises" if the command fails with the sentence."""
     with tempfile.TemporaryDirectory() as folder:
-        code, text = ask(install(interpreter, Path(folder), requirements, wheel), command)
+        code, text = ask(install(interpreter, folder, requirements, package), command)
     if code == 1 and sentence in text:
-        return "refused"
+        return "raises"
     print(text[-3000:], file=sys.stderr)
     return f"FAILED ({code})"
 
 
-def write(path, table, refusals, commits):
+def write(path, table, errors, commits):
     """docs/compatibility.md."""
     columns = ["Python", "TensorFlow", "lrops", "Keras", *CHECKS]
-    system = " ".join([platform.machine(), *platform.libc_ver()])
     lines = [
         "# Where lrops was run",
         "",
-        f"`make matrix` wrote this page on {datetime.date.today()}, on {system}. Each row is a new",
-        "environment with lrops and that TensorFlow from PyPI. lrops is the wheel, or was built from its sdist with",
-        '`pip install --no-build-isolation` ("from source"). What is not in the table was not run.',
+        f"`make matrix` wrote this page on {datetime.date.today()}, on {platform.machine()} with",
+        f"{' '.join(platform.libc_ver())}. Each row is a new environment with TensorFlow and Keras from PyPI. lrops is",
+        'the wheel, or what `pip install` built of the sdist ("from source"). An empty cell was not run.',
         f"lrops is of commit {', '.join(sorted(commits))}.",
         "",
         "| " + " | ".join(columns) + " |",
         "|---" * len(columns) + "|",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
-        "What must be refused, with a sentence that names the cure:",
+        "What must raise an error, with a sentence that names the fix:",
         "",
         "| installed | |",
         "|---|---|",
-        *(f"| {name} | {said} |" for name, said in refusals),
+        *(f"| {name} | {said} |" for name, said in errors),
     ]
     path.write_text("\n".join(lines) + "\n")
 
 
 def main():
-    """Runs the rows, prints each as it ends, writes the page; exit code 1 where anything failed."""
+    """Runs the rows, prints each as it ends, and writes the page. The exit code is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        metavar="PYTHON:TENSORFLOW:FLAVOUR[:HOW]",
-        help=f"such as 3.11:2.20:{CPU} or '3.11:2.17:{CPU}:{SOURCE}' (all)",
-    )
-    parser.add_argument("--tensorflow", nargs="+", default=MINORS, help="of all rows, as for wheels.py (%(default)s)")
-    parser.add_argument("--refusals", nargs="*", choices=REFUSALS, default=list(REFUSALS), help="(all)")
+    form = "PYTHON:TENSORFLOW:FLAVOUR[:HOW[:KERAS]]"
+    parser.add_argument("--rows", nargs="+", metavar=form, help=f"such as 3.11:2.20:{CPU}:wheel:3.12 (all)")
+    parser.add_argument("--errors", nargs="*", choices=ERRORS, default=list(ERRORS), help="(all)")
     parser.add_argument("--jobs", type=int, default=2, help="rows at a time (%(default)s)")
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", help="folder of the wheels (%(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/compatibility.md", help="%(default)s")
     options = parser.parse_args()
     pythons, wheels = find_pythons(), options.wheels.resolve()
-    chosen = [(*row.split(":"), "wheel")[:4] for row in options.rows or ()] or rows(list(pythons), options.tensorflow)
-    table, refusals, commits = [], [], set()
-    refusing = next(python for python in ("3.11", *pythons) if wheel_for(python, wheels))  # 3.11 has 2.15 too
+    chosen = [Row(*row.split(":")) for row in options.rows or ()] or all_rows(list(pythons))
+    chosen = [row for row in chosen if released(row.python, row.tensorflow)]
+    packages = [package_for(row, wheels) for row in chosen]
+    first = next((row for row in chosen if row.python == "3.11"), chosen[0])  # 3.11 has TensorFlow 2.15 too
+    table, errors, commits = [], [], set()
 
-    def refused(name):
-        return [name, run_refusal(pythons[refusing], wheel_for(refusing, wheels), *REFUSALS[name])]
+    def failing(name):
+        return [name, run_error(pythons[first.python], package_for(first, wheels), *ERRORS[name])]
 
-    def tried(row):
-        python, tensorflow, flavour, how = row
-        package = next(wheels.glob("lrops-*.tar.gz"), None) if how == SOURCE else wheel_for(python, wheels)
-        if not package:
-            missing = "sdist" if how == SOURCE else f"wheel for Python {python}"
-            sys.exit(f"{wheels} has no {missing}: run `make wheels` where Python {python} is found")
-        compiles = compiles_for_gpu(python, tensorflow, flavour)
-        start = time.monotonic()
-        (version, keras, commit), said = run_row(
-            pythons[python], tensorflow, flavour, package, compiles, places_on_gpu(tensorflow, flavour)
-        )
-        return commit, [python, f"{flavour} {version}", how, keras, *said.values()], time.monotonic() - start
-
-    for row in [row for row in chosen if not released(*row[:2])]:
-        print(f"{row[0]} | {row[2]} {row[1]} | was never released for this Python")
-        chosen.remove(row)
     with ThreadPoolExecutor(options.jobs) as pool:  # while one row downloads, another one runs
-        for row in pool.map(refused, options.refusals):
-            refusals.append(row)
+        for row in pool.map(failing, options.errors):
+            errors.append(row)
             print(*row, sep=" | ", flush=True)
-        for commit, row, seconds in pool.map(tried, chosen):
+        for cells, commit, seconds in pool.map(run_row, chosen, [pythons[row.python] for row in chosen], packages):
             commits.add(commit)
-            table.append(row)
-            write(options.page, table, refusals, commits)  # of a run that is cut short, what it ran
-            print(*row, f"{seconds:.0f} s", sep=" | ", flush=True)
-    sys.exit(any("FAILED" in cell for row in table + refusals for cell in row))
+            table.append(cells)
+            write(options.page, table, errors, commits)  # after each row, so that a run that is cut short leaves a page
+            print(*cells, f"{seconds:.0f} s", sep=" | ", flush=True)
+    sys.exit(any("FAILED" in cell for row in table + errors for cell in row))
 
 
 if __name__ == "__main__":
