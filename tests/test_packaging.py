@@ -1,4 +1,4 @@
-"""The build files agree, CMake's errors name a cure, the sdist builds what is installed, and how it is linked."""
+"""The build files agree, a build finds TensorFlow, its errors name a fix, and the sdist builds what is installed."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import FOLDER
 from processes import run_process
-from pyproject import MINORS, VERSION
+from pyproject import MINORS, PROJECT, VERSION, tensorflow
 
 import lrops
 from lrops import _native
@@ -27,29 +27,54 @@ ROOT = Path(__file__).parent.parent
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where cmake and ninja are
 
 
-def test_the_minors_are_in_order():
+def test_the_files_agree():
     assert sorted(MINORS, key=lambda minor: [int(part) for part in minor.split(".")]) == MINORS
-
-
-def test_the_changelog_has_the_version():
     assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {VERSION}\n" in citation and f"\nlicense: {PROJECT['project']['license']}\n" in citation
 
 
-def test_the_citation_agrees_with_the_package():
-    said = (ROOT / "CITATION.cff").read_text("utf-8")
-    (licence,) = re.findall('^license = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
-    assert f"\nversion: {VERSION}\n" in said and f"\nlicense: {licence}\n" in said
+def backend(code, path=ROOT / "cmake", **environment):
+    """The exit code and the output of code that imports the build backend."""
+    done = run_process(sys.executable, "-c", code, PYTHONPATH=str(path), **environment)
+    return done.returncode, done.stdout + done.stderr
+
+
+REQUIRES = "import backend; print([line for line in backend.get_requires_for_build_wheel() if 'tensorflow' in line])"
+
+
+@pytest.mark.parametrize("wanted", ["", FOLDER.removeprefix("_tf").replace("_", ".")])
+def test_a_build_takes_the_tensorflow_of_the_environment(wanted):
+    assert backend(REQUIRES, LROPS_TENSORFLOW=wanted) == (0, "[]\n")
+
+
+def test_a_build_from_which_pip_hides_the_environment_takes_it_too(tmp_path):
+    hide = "import pyproject, sys; sys.path = [path for path in sys.path if not path.endswith('site-packages')]"
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path[:0] = [{str(ROOT / 'cmake')!r}]\n{hide}")
+    seen = "import importlib.util; print(importlib.util.find_spec('tensorflow'))\n"
+    assert backend(seen + REQUIRES, path=tmp_path) == (0, "None\n[]\n")
+
+
+@pytest.mark.parametrize(("wanted", "asked"), [("2.9", "2.9"), ("", MINORS[-1])])
+def test_a_build_asks_for_a_tensorflow_that_is_not_there(wanted, asked):
+    hidden = REQUIRES if wanted else REQUIRES.replace("backend;", "backend; backend.installed = list;")
+    assert backend(hidden, LROPS_TENSORFLOW=wanted) == (0, f"{tensorflow(f'=={asked}.*')}\n")
+
+
+def test_a_build_on_another_system_stops():
+    code, said = backend("import sys; sys.platform = 'darwin'; import backend")
+    assert code == 1 and said.startswith("lrops needs Linux, and this is darwin: ") and said.count("\n") == 1
 
 
 def configure(sources, build, *options):
-    """What CMake says of these sources, on one line."""
+    """The output of CMake for these sources, on one line."""
     cmake = shutil.which("cmake", path=PATH)
     done = run_process(cmake, "-G", "Ninja", "-S", sources, "-B", build, *options, PATH=PATH)
     return " ".join((done.stdout + done.stderr).split())
 
 
 def unpack(folder, version):
-    """Something that CMake takes for TensorFlow's wheel, unpacked; returns CMake's option for it."""
+    """A folder that CMake takes for TensorFlow's unpacked wheel; returns CMake's option for it."""
     (folder / "tensorflow").mkdir(parents=True)
     (folder / "tensorflow/__init__.py").touch()
     for name, lines in {"tensorflow_cpu": f"Name: tensorflow_cpu\nVersion: {version}\n", "broken": ""}.items():
@@ -68,7 +93,7 @@ def test_cmake_asks_for_a_tensorflow(tmp_path):
     assert f"{python} has none: run `pip install tensorflow-cpu==2.9.*` there" in said
 
 
-def test_cmake_refuses_another_tensorflow(tmp_path):
+def test_cmake_rejects_another_tensorflow(tmp_path):
     option = unpack(tmp_path / "unpacked", "2.7.1")
     said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}", MANY, option)
     assert "tried with TensorFlow 2.8, 2.9;" in said and " has 2.7.1: run `pip install tensorflow-cpu==2.9.*`," in said
@@ -80,14 +105,8 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
         shutil.copytree(ROOT / name, sources / name)
     shutil.copy(ROOT / "CMakeLists.txt", sources)
     older = unpack(tmp_path / "unpacked", "2.18.1")  # which lacks some headers
-    said = configure(
-        sources,
-        build,
-        f"-DPython_EXECUTABLE={sys.executable}",
-        older,
-        "-DLROPS_MODULE=OFF",
-        "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
-    )
+    options = [older, "-DLROPS_MODULE=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
+    said = configure(sources, build, f"-DPython_EXECUTABLE={sys.executable}", *options)
     commands = json.loads((build / "compile_commands.json").read_text("utf-8"))
     assert {Path(command["file"]).stem for command in commands} >= {"learning_rate_cpu", "learning_rate_xla"}, said
     for command in commands:
@@ -96,30 +115,29 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
         assert folder.samefile(sources / "cmake/older_tensorflow")
 
 
-def build(folder, *command):
-    result = run_process(sys.executable, *command, folder=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def test_a_label_of_who_built_tensorflow_is_no_pre_release(tmp_path):
-    """2.21.0+archer2 has "rc" in it, and is a release."""
-    for version in ("2.20.0", "2.21.0+archer2"):
-        folder = tmp_path / ("_tf" + "_".join(version.split(".")[:2]))
-        folder.mkdir()
-        (folder / "TENSORFLOW").write_text(version)
-    command = ["setup.py", "--quiet", "egg_info", "--egg-base", tmp_path]
-    result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(tmp_path), PATH=PATH)
+def metadata(folder, versions):
+    """The requirements and the description that setup.py writes for a wheel with these TensorFlows."""
+    (folder / "TENSORFLOW").write_text(versions)
+    command = ["setup.py", "--quiet", "egg_info", "--egg-base", folder]
+    result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(folder), PATH=PATH)
     assert result.returncode == 0, result.stderr
-    written = (tmp_path / "lrops.egg-info/requires.txt").read_text()
-    assert '\n[cpu:platform_machine == "x86_64"]\ntensorflow-cpu<2.22,>=2.20\n' in written
-    assert '\n[cpu:platform_machine != "x86_64"]\ntensorflow<2.22,>=2.20\n' in written
+    return (folder / "lrops.egg-info/requires.txt").read_text(), (folder / "lrops.egg-info/PKG-INFO").read_text("utf-8")
+
+
+def test_the_metadata(tmp_path):
+    """2.21.0+archer2 has "rc" in it, and is no pre-release. The README's links work on a package index."""
+    requires, about = metadata(tmp_path, "2.20.0, 2.21.0+archer2")
+    assert '\n[cpu:platform_machine == "x86_64"]\ntensorflow-cpu<2.22,>=2.20\n' in requires
+    assert '\n[cpu:platform_machine != "x86_64"]\ntensorflow<2.22,>=2.20\n' in requires
+    links = re.findall(r'(?:\]\(|src="|srcset="|href=")([^\s()"#]+)', about)
+    assert links and all(link.startswith("https://") for link in links)
+    assert [link for link in links if "/main/" in link and not (ROOT / link.partition("/main/")[2]).exists()] == []
 
 
 def hook():
-    """What pyproject.toml tells PyInstaller: the file that says what to pack."""
-    said = (ROOT / "pyproject.toml").read_text("utf-8")
-    module, function = re.search(r'\[project.entry-points.pyinstaller40\]\nhook-dirs = "(.+):(.+)"', said).groups()
-    assert f'packages = ["lrops", "{module}"]' in said
+    """What pyproject.toml tells PyInstaller: the file that names what to pack."""
+    module, _, function = PROJECT["project"]["entry-points"]["pyinstaller40"]["hook-dirs"].partition(":")
+    assert module in PROJECT["tool"]["setuptools"]["packages"]
     (folder,) = getattr(importlib.import_module(module), function)()
     return Path(folder, "hook-lrops.py")
 
@@ -136,29 +154,45 @@ def test_the_hook_packs_the_libraries():
     }
 
 
-@pytest.mark.skipif(INSTALLED == ROOT / "lrops", reason="lrops is imported from the checkout, not installed")
-def test_the_sdist_builds_what_is_installed(tmp_path, monkeypatch):
-    folder = tmp_path / "a folder of another name: größer"
-    folder.mkdir()
-    build(ROOT, "-c", f"import sys; sys.path[:0] = ['cmake']; import backend; backend.build_sdist({str(folder)!r})")
-    (archive,) = folder.glob("lrops-*.tar.gz")
-    with tarfile.open(archive) as file:
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The sdist, unpacked."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("an sdist is made in a git checkout")
+    folder = tmp_path_factory.mktemp("a folder of another name: größer")
+    code = f"import sys; sys.path[:0] = ['cmake']; import backend; backend.build_sdist({str(folder)!r})"
+    done = run_process(sys.executable, "-c", code, folder=ROOT)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(folder / f"lrops-{VERSION}.tar.gz") as file:
         file.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 and 3.10.11 have none
         file.extractall(folder)
-    sources = folder / archive.name.removesuffix(".tar.gz")
-    if (ROOT / ".git").exists():
-        tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, encoding="utf-8").split("\0")
-        assert [path for path in tracked if not path.startswith(".") and not (sources / path).exists()] == []
-    (sources / "COMMIT").write_text(lrops.build_info["commit"])  # a later one may have changed none of the sources
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PATH", PATH)
-    build(folder, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources)
-    (wheel,) = folder.glob("*.whl")
+    return folder / f"lrops-{VERSION}"
+
+
+def test_the_sdist_is_the_checkout(sdist):
+    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, encoding="utf-8").strip("\0").split("\0")
+    made = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    assert made == {*tracked, "COMMIT", "PKG-INFO"}
+    assert [path for path in tracked if (sdist / path).read_bytes() != (ROOT / path).read_bytes()] == []
+    assert f"\nVersion: {VERSION}\n" in (sdist / "PKG-INFO").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_what_is_installed(sdist, tmp_path):
+    """The libraries are those that are installed; CMake's part that makes them is the same in a checkout."""
+    shutil.copytree(INSTALLED / FOLDER, tmp_path / "libraries" / FOLDER)
+    (tmp_path / "libraries/TENSORFLOW").write_text(lrops.build_info["tensorflow"])
+    (sdist / "COMMIT").write_text(lrops.build_info["commit"])  # a later one may have changed none of the sources
+    command = ["-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", tmp_path, sdist]
+    done = run_process(sys.executable, *command, PATH=PATH, LROPS_LIBRARIES=str(tmp_path / "libraries"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         built = {name: file.read(name) for name in file.namelist() if name.startswith("lrops/")}
     assert {Path(name).name for name in built} >= {"_lrops_ops.so", "_lrops_xla.so", Path(_native.__file__).name}
-    for name, content in built.items():
-        assert (INSTALLED.parent / name).read_bytes() == content, name
+    if INSTALLED == ROOT / "lrops":  # `make dev` builds the module in another folder, which its debug data name
+        del built[f"lrops/{Path(_native.__file__).name}"]
+    assert [name for name, content in built.items() if (INSTALLED.parent / name).read_bytes() != content] == []
 
 
 LIBRARIES = [Path(_native.__file__), INSTALLED / FOLDER / "_lrops_ops.so", INSTALLED / FOLDER / "_lrops_xla.so"]
