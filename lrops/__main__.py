@@ -14,9 +14,9 @@ import typing
 from lrops import _hyperparameters
 
 # The hyper-parameters of each curve, by the name that --decay takes.
-_CURVES = dict.fromkeys(typing.get_args(_hyperparameters.DecayName), _hyperparameters.Decay) | {
-    "inverse_sqrt": _hyperparameters.InverseSqrt,
-    "restarts": _hyperparameters.Restarts,
+_CURVES = dict.fromkeys(typing.get_args(_hyperparameters.DecayName), _hyperparameters.DecayArguments) | {
+    "inverse_sqrt": _hyperparameters.InverseSqrtArguments,
+    "restarts": _hyperparameters.RestartsArguments,
 }
 # The hyper-parameters that are options.
 _FIELDS = {
@@ -138,7 +138,7 @@ def _checked(parser, options):
     missing = [_option(name) for name, field in fields.items() if _is_required(field) and name not in given]
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
-    if _CURVES[decay] is _hyperparameters.Decay:
+    if _CURVES[decay] is _hyperparameters.DecayArguments:
         given["decay"] = decay
     config = dataclasses.asdict(_CURVES[decay](**given))
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lrops._arguments import unwrap_variable
 from lrops._keras import SCHEDULE, in_each_keras
-from lrops.schedules import is_evaluated_by_lrops
+from lrops._schedule import is_evaluated_by_lrops
 
 _KEY = "learning_rate"
 # How many batches in a row may go without an update while a LossScaleOptimizer lowers its scale.

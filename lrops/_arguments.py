@@ -5,10 +5,9 @@ what to write instead. The rules are:
 
 * A hyper-parameter must have its declared type. 1000.0 is not an integer, and True is not a number.
 * A step may have any integer dtype that int64 holds. The ops get it as int64.
-* A step may also be float32 or float64, because some optimizers cast their count. A tensor that this graph shows as
-  cast from an integer is replaced by that integer, because a float32 cannot hold every integer above 2^24.
-* Any other floating step must be a whole number. A value that cannot be seen, in a graph or on a GPU, is
-  rounded down.
+* A step may also be float32 or float64, because some optimizers cast their count. It must be a whole number. A value
+  that cannot be seen, in a graph or on a GPU, is rounded down. A float32 count is exact up to 2^24 updates.
+* A variable that mixed precision casts, in the call of a layer, is neither a step nor a peak.
 """
 
 import contextlib
@@ -16,7 +15,6 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,10 +38,10 @@ def _real(name, value):
             return float(value)
         except OverflowError:
             raise ValueError(f"{name} must be finite. Received: {name}={value}") from None
-    raise TypeError(f"{name} must be a number. Received: {name}={value!r}{_cure(float, value)}")
+    raise TypeError(f"{name} must be a number. Received: {name}={value!r}{_fix(float, value)}")
 
 
-def _cure(kind, value):
+def _fix(kind, value):
     """The end of an error: what to write, if `value` of a wrong type holds a number that `kind` takes; else ""."""
     if isinstance(value, float) and value.is_integer():
         return f". Write {int(value)}"
@@ -58,12 +56,13 @@ def _cure(kind, value):
             fits = float(value).is_integer()
         except ValueError:
             fits = False
-    elif isinstance(value, np.generic) or getattr(shape, "rank", 0) is None:  # a tensor of unknown rank
-        fits = isinstance(value, np.generic) and _is(numbers.Real, value) and math.isfinite(value)
-    elif shape is not None:
-        fits, around = all(size == 1 for size in shape), "its element" if len(shape) else "it"
-    else:
+    elif shape is None or isinstance(value, np.generic):
         fits = _is(numbers.Real, value) and math.isfinite(value)
+    elif isinstance(value, np.ndarray):
+        fits, around = value.size == 1, "its element" if value.ndim else "it"
+    else:  # a tensor or a variable; only `numpy` is right under every distribution strategy
+        number = {int: "int(optimizer.iterations.numpy())", float: "float(variable.numpy())"}[kind]
+        return f". Pass its number, such as {number}" if hasattr(value, "numpy") else ""
     return f". Write {function} around {around}" if fits else ""
 
 
@@ -76,12 +75,28 @@ def _peak(name, value):
     return value
 
 
+def peak_variable(peak: Any) -> Any:
+    """The variable that holds a peak, out of a `keras.Variable` if need be. Raises if reading it would cast it."""
+    if _is_cast(peak):
+        raise TypeError(
+            f"initial_learning_rate is a variable that mixed precision casts to {dtype_name(peak)} in the call of this "
+            f"layer. Keep the peak in a tf.Variable, which is not cast. Received: initial_learning_rate={peak!r}"
+        )
+    return unwrap_variable(peak)
+
+
+def _is_cast(variable):
+    """Whether Keras casts a variable when it is read here: one of a layer, in its call, under mixed precision."""
+    declared = getattr(variable, "true_dtype", None) or getattr(variable, "_dtype", None)  # tf_keras; Keras 3
+    return declared is not None and tf.as_dtype(declared).base_dtype != dtype_name(variable)
+
+
 def _integer(name, value):
     if _is(numbers.Integral, value):
         if -(2**63) <= value < 2**63:
             return int(value)
         raise ValueError(f"{name} must be {'at most ' if value > 0 else 'at least -'}2^62. Received: {name}={value}")
-    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}{_cure(int, value)}")
+    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}{_fix(int, value)}")
 
 
 def _dtype(name, value):
@@ -116,7 +131,7 @@ _HYPERPARAMETERS = {
     DecayName: _text,
     str: _op_name,
     str | None: lambda name, value: None if value is None else _op_name(name, value),
-    KerasSchedule: lambda name, value: value,  # schedules.py checks it
+    KerasSchedule: lambda name, value: value,  # LinearWarmup checks it
 }
 
 
@@ -128,7 +143,7 @@ def as_hyperparameter(name: str, declared: Any, value: Any) -> Any:
 def as_count(name: str, value: object) -> int:
     """`value` as an int. Raises if it is not an integer of at least 1."""
     if not _is(numbers.Integral, value):
-        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}{_cure(int, value)}")
+        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}{_fix(int, value)}")
     if value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
     return int(value)  # type: ignore[call-overload]
@@ -171,11 +186,11 @@ def unwrap_variable(value: Any) -> Any:
     return inner
 
 
-def _as_array(step, cure):
+def _as_array(step, fix):
     try:
         return np.asarray(step)
     except (NotImplementedError, TypeError, ValueError) as error:  # a symbolic tensor; lists of different lengths
-        raise TypeError(f"step must be a number or an array with known values: {cure}. Received: {step!r}") from error
+        raise TypeError(f"step must be a number or an array with known values: {fix}. Received: {step!r}") from error
 
 
 def _counter(step):
@@ -187,10 +202,13 @@ def _counter(step):
             raise ValueError(f"step must fit in int64. Received: step={step}")
         step = array
     name = dtype_name(step)
-    if name not in _INTEGERS + _FLOATS:
+    if name not in _INTEGERS + _FLOATS or _is_cast(step):
+        fix = "Pass optimizer.iterations, or cast your own counter: tf.cast(counter, tf.int64)."
+        if name in ("float16", "bfloat16") or _is_cast(step):
+            fix = "Keep the count in an int64 variable, which mixed precision does not round."
         raise TypeError(
-            "step must be of an integer dtype that int64 holds, or float32 or float64. Pass optimizer.iterations, or "
-            f"cast your own counter: tf.cast(counter, tf.int64). Received: step of dtype {name}"
+            "step must be of an integer dtype that int64 holds, or float32 or float64. "
+            f"{fix} Received: step of dtype {name}"
         )
     return step
 
@@ -207,45 +225,25 @@ def _whole(array):
     return np.asarray(array, np.int64)
 
 
-def _before_cast(tensor):
-    """The integer tensor that `tensor` was cast from, if this graph shows the cast; else None."""
-    context = tensor.op._get_control_flow_context()
-    while dtype_name(tensor) in _FLOATS:
-        operation = tensor.op
-        # A tensor of another control flow context cannot always be used in this one.
-        if operation.type not in ("Cast", "Identity") or operation._get_control_flow_context() is not context:
-            return None
-        (tensor,) = operation.inputs
-    return tensor if dtype_name(tensor) in _INTEGERS else None
-
-
-def _from_floating(step, uncertain):
-    """A step of float32 or float64 as an int64 tensor. Calls `uncertain` if a float32 may have been rounded."""
+def _from_floating(step):
+    """A step of float32 or float64 as an int64 tensor."""
     step = unwrap_variable(step)
     if not isinstance(step, np.ndarray | np.generic):
         step = tf.convert_to_tensor(step)
-        if tf.is_symbolic_tensor(step):
-            integer = _before_cast(step)
-            if integer is not None:
-                return tf.cast(integer, tf.int64)
-        elif "CPU" in step.device:  # reading it from a GPU would wait for the GPU
+        if not tf.is_symbolic_tensor(step) and "CPU" in step.device:  # reading it from a GPU would wait for the GPU
             step = step.numpy()
-    seen = not isinstance(step, tf.Tensor)
-    if dtype_name(step) == "float32" and not (seen and np.all(np.abs(step) < 2**24)):
-        uncertain()
-    if seen:
+    if not isinstance(step, tf.Tensor):
         return tf.constant(_whole(np.asarray(step)))
     # Clip, because devices cast a number beyond int64 to different integers.
     last = float(np.nextafter(step.dtype.as_numpy_dtype(2.0**63), step.dtype.as_numpy_dtype(0)))
     return tf.cast(tf.clip_by_value(tf.floor(step), -(2.0**63), last), tf.int64)
 
 
-def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
+def as_step(step: Any) -> Any:
     """`step` as an int64 tensor or variable, which the ops take. The rules are at the top of this module.
 
     Args:
         step: A Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable` of any shape.
-        uncertain: Called if `step` is a float32 that may be a rounded count, because it may be 2^24 or more.
 
     Returns:
         An int64 tensor or variable of the same shape.
@@ -261,7 +259,7 @@ def as_step(step: Any, uncertain: Callable[[], None]) -> Any:
         step = _counter(step)
         name = dtype_name(step)
         if name in _FLOATS:
-            return _from_floating(step, uncertain)
+            return _from_floating(step)
         if name != "int64":
             return tf.cast(unwrap_variable(step), tf.int64)
     # The op's fast path does not take every keras.Variable; it takes the variable inside.

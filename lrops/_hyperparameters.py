@@ -1,4 +1,4 @@
-"""The hyper-parameters of each curve, listed once: the schedules and the command line are made from these classes."""
+"""The arguments of each schedule, listed once: the schedules and the command line are made from these classes."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -24,69 +24,69 @@ else:
         """A `LearningRateSchedule` of Keras 3 or tf_keras."""
 
 
-def _said(text: str) -> dict[str, str]:
+def _help(text: str) -> dict[str, str]:
     """The help text of a hyper-parameter on the command line."""
     return {"help": text}
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Hyperparameters:
-    """The hyper-parameters that every curve has."""
+class CurveArguments:
+    """The arguments that every curve has."""
 
-    initial_learning_rate: float | Variable = dataclasses.field(metadata=_said("the peak"))
-    warmup_steps: int = dataclasses.field(metadata=_said("steps from the first rate to the peak"))
+    initial_learning_rate: float | Variable = dataclasses.field(metadata=_help("the peak"))
+    warmup_steps: int = dataclasses.field(metadata=_help("steps from the first rate to the peak"))
     _: dataclasses.KW_ONLY
-    warmup_start: float = dataclasses.field(default=0.0, metadata=_said("first rate / peak"))
-    start_step: int = dataclasses.field(default=0, metadata=_said("step at which the curve begins"))
-    dtype: DtypeName = dataclasses.field(default="float32", metadata=_said("dtype of the rate"))
+    warmup_start: float = dataclasses.field(default=0.0, metadata=_help("first rate / peak"))
+    start_step: int = dataclasses.field(default=0, metadata=_help("step at which the curve begins"))
+    dtype: DtypeName = dataclasses.field(default="float32", metadata=_help("dtype of the rate"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class CosineDecay(Hyperparameters):
-    """The hyper-parameters of `WarmupCosineDecay`."""
+class CosineDecayArguments(CurveArguments):
+    """The arguments of `WarmupCosineDecay`."""
 
-    total_steps: int = dataclasses.field(metadata=_said("step at which the floor is reached, warmup and hold included"))
-    alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
+    total_steps: int = dataclasses.field(metadata=_help("step at which the floor is reached, warmup and hold included"))
+    alpha: float = dataclasses.field(default=0.001, metadata=_help("floor / peak"))
     _: dataclasses.KW_ONLY
-    hold_steps: int = dataclasses.field(default=0, metadata=_said("steps at the peak"))
+    hold_steps: int = dataclasses.field(default=0, metadata=_help("steps at the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Decay(CosineDecay):
-    """The hyper-parameters of `WarmupDecay`."""
+class DecayArguments(CosineDecayArguments):
+    """The arguments of `WarmupDecay`."""
 
     _: dataclasses.KW_ONLY
-    decay: DecayName = dataclasses.field(metadata=_said("shape of the decay from the peak"))
+    decay: DecayName = dataclasses.field(metadata=_help("shape of the decay from the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class InverseSqrt(Hyperparameters):
-    """The hyper-parameters of `WarmupInverseSqrt`."""
+class InverseSqrtArguments(CurveArguments):
+    """The arguments of `WarmupInverseSqrt`."""
 
     _: dataclasses.KW_ONLY
     timescale: int | None = dataclasses.field(
-        default=None, metadata=_said("N of sqrt(N / (N + d)); warmup_steps if not given")
+        default=None, metadata=_help("N of sqrt(N / (N + d)); warmup_steps if not given")
     )
-    hold_steps: int = dataclasses.field(default=0, metadata=_said("steps at the peak"))
+    hold_steps: int = dataclasses.field(default=0, metadata=_help("steps at the peak"))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Restarts(Hyperparameters):
-    """The hyper-parameters of `WarmupCosineRestarts`."""
+class RestartsArguments(CurveArguments):
+    """The arguments of `WarmupCosineRestarts`."""
 
-    first_decay_steps: int = dataclasses.field(metadata=_said("steps of the first cycle"))
-    t_mul: float = dataclasses.field(default=2.0, metadata=_said("length of a cycle / of the one before"))
-    m_mul: float = dataclasses.field(default=1.0, metadata=_said("height of a cycle / of the one before"))
-    alpha: float = dataclasses.field(default=0.001, metadata=_said("floor / peak"))
+    first_decay_steps: int = dataclasses.field(metadata=_help("steps of the first cycle"))
+    t_mul: float = dataclasses.field(default=2.0, metadata=_help("length of a cycle / of the one before"))
+    m_mul: float = dataclasses.field(default=1.0, metadata=_help("height of a cycle / of the one before"))
+    alpha: float = dataclasses.field(default=0.001, metadata=_help("floor / peak"))
     _: dataclasses.KW_ONLY
     cycles: int | None = dataclasses.field(
-        default=None, metadata=_said("number of cycles; as many as fit if not given")
+        default=None, metadata=_help("number of cycles; as many as fit if not given")
     )
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Warmup:
-    """The hyper-parameters of `LinearWarmup`."""
+class LinearWarmupArguments:
+    """The arguments of `LinearWarmup`."""
 
     schedule: KerasSchedule
     warmup_steps: int

@@ -1,6 +1,15 @@
 """Makes the classes of lrops work with Keras 3, with tf_keras, or with both in one process.
 
-lrops imports neither Keras: the user chooses.
+Each Keras takes for a schedule only an instance of its own base class, and lrops imports neither: the user chooses. So
+each class of lrops gets the bases of the imported Keras, by `__bases__`; `sys.meta_path` notices a later import. Two
+designs without that were weighed:
+
+* Explicit modules, `lrops.keras` and `lrops.tf_keras`, each with its own classes. A pickle, a saved model and an
+  `isinstance` would then depend on the Keras that wrote them, and every example, error and page would exist twice.
+* One flavour for the process, that of `tf.keras`. It fails for who imports `tf_keras` without TF_USE_LEGACY_KERAS, or
+  both Keras, and `import lrops` would import a Keras, which takes seconds.
+
+Here `lrops.WarmupCosineDecay` is one class that every optimizer takes, whatever is imported first.
 """
 
 import contextlib
@@ -12,7 +21,7 @@ import threading
 import tensorflow as tf
 
 _NAMES = ("keras", "tf_keras")
-_ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # the arguments of `add_keras_bases`, by class
+_ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # the other arguments of `add_keras_bases`, by class
 _LOCK = threading.Lock()
 
 
@@ -34,43 +43,49 @@ def in_each_keras(*paths):
 def add_keras_bases(cls, path, saved=()):
     """Makes `cls` a subclass of the class at `path` in each Keras, imported now or later.
 
-    Keras 3 and tf_keras each accept only subclasses of their own class. A user may import either or both, before lrops
-    or after it. Call this function again whenever an object is made or restored: it is cheap, and it covers a Keras
-    that was imported without `_Finder` noticing.
-
     Args:
         cls: A class with a base other than `object`. Python cannot add bases to a class without one.
         path: The base class in Keras, such as "callbacks.Callback".
         saved: Classes that each Keras must find by name when it loads a model.
     """
     _ADAPTED[cls] = (path, saved)
-    needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
-    for name, base, register, custom_objects in in_each_keras(*needed):
-        with _LOCK:  # two threads may each be importing a Keras
-            if issubclass(cls, base):
-                continue
-            for named in saved:
-                register("lrops")(named)
-                if name == "tf_keras":  # its .h5 files hold the bare name; a user's class of that name goes first
-                    custom_objects().setdefault(named.__name__, named)
-            cls.__bases__ += (base,)
+    add_missing_bases()
+
+
+def add_missing_bases():
+    """Adds the bases of each imported Keras that the classes lack.
+
+    Call it whenever an object is made or restored: it is cheap, and it covers a Keras that was imported without
+    `_Finder` noticing.
+    """
+    for cls, (path, saved) in list(_ADAPTED.items()):
+        needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
+        for name, base, register, custom_objects in in_each_keras(*needed):
+            with _LOCK:  # two threads may each be importing a Keras
+                if issubclass(cls, base):
+                    continue
+                for named in saved:
+                    register("lrops")(named)
+                    if name == "tf_keras":  # its .h5 files hold the bare name; a user's class of that name goes first
+                        custom_objects().setdefault(named.__name__, named)
+                cls.__bases__ += (base,)
 
 
 SCHEDULE = "optimizers.schedules.LearningRateSchedule"
 
 
-def serialized(schedule, own_class):
+def _class_of_lrops(name):
+    """The class of lrops that is saved under this name, or None."""
+    return next((cls for _, saved in _ADAPTED.values() for cls in saved if cls.__name__ == name), None)
+
+
+def serialized(schedule):
     """The name of a schedule's Keras, and the schedule as that Keras saves it.
 
-    Args:
-        schedule: An instance of the class at `SCHEDULE` of some Keras.
-        own_class: A function from a name to the class of lrops with that name, or None.
-
-    Returns:
-        A pair. The name is None for a class of lrops, and for a schedule that belongs to more than one Keras.
+    The name is None for a class of lrops, and for a schedule that belongs to more than one Keras.
     """
     cls = type(schedule)
-    if own_class(cls.__name__) is cls:  # needs no Keras
+    if _class_of_lrops(cls.__name__) is cls:  # needs no Keras
         saved = {"module": cls.__module__, "class_name": cls.__name__, "config": schedule.get_config()}
         return None, saved | {"registered_name": f"lrops>{cls.__name__}"}
     names = [name for name, base in in_each_keras(SCHEDULE) if isinstance(schedule, base)]
@@ -78,9 +93,9 @@ def serialized(schedule, own_class):
     return name, _imported(name, cls.__name__).optimizers.schedules.serialize(schedule)
 
 
-def deserialized(saved, name, own_class):
+def deserialized(saved, name):
     """The schedule that `serialized` saved. `name` is the name of its Keras, or None."""
-    own = own_class(saved["class_name"])
+    own = _class_of_lrops(saved["class_name"])
     if own and saved.get("registered_name") == f"lrops>{own.__name__}":
         return own.from_config(saved["config"])
     return _imported(name, saved["class_name"]).optimizers.schedules.deserialize(saved)
@@ -91,12 +106,12 @@ def _imported(name, class_name):
     for known in [name] if name else _NAMES:
         if sys.modules.get(known):
             return sys.modules[known]
-    cure = f"import {name or 'keras or tf_keras'}"
+    fix = f"import {name or 'keras or tf_keras'}"
     if name == "tf_keras" and importlib.util.find_spec(name) is None:
         minor = ".".join(tf.__version__.split(".")[:2])
-        cure = f"run `pip install --no-deps 'tf_keras=={minor}.*'`, then import tf_keras"
+        fix = f"run `pip install --no-deps 'tf_keras=={minor}.*'`, then import tf_keras"
     raise ValueError(
-        f"a schedule is saved and loaded by its own Keras, which is not imported: {cure}. Received: a {class_name}"
+        f"a schedule is saved and loaded by its own Keras, which is not imported: {fix}. Received: a {class_name}"
     )
 
 
@@ -127,8 +142,7 @@ def _adapt_after(loader, name):
             loader.exec_module = exec_module
             # A module named like a Keras that is not one must not fail here: making a schedule raises then.
             with contextlib.suppress(AttributeError):
-                for cls, (path, saved) in list(_ADAPTED.items()):
-                    add_keras_bases(cls, path, saved)
+                add_missing_bases()
 
     loader.exec_module = exec_and_adapt
 

@@ -1,7 +1,7 @@
-"""Merges repeated evaluations of a schedule while a `tf.function` is traced, so that one step evaluates it once.
+"""Everything that lrops keeps on the graph of a function while it is traced: its schedules, and what is merged.
 
-Why: in Keras 3, an optimizer with weight decay reads the rate N + 1 times a step for N variables. TensorFlow does not
-merge these reads, because the optimizer's `iterations` could change between two of them.
+Why merge: in Keras 3, an optimizer with weight decay reads the rate N + 1 times a step for N variables. TensorFlow does
+not merge these reads, because the optimizer's `iterations` could change between two of them.
 
 The rule: the first evaluation is cached for its graph. A later one with the same key gets the cached tensor, unless an
 operation that was added in between may write the variable. This is safe because a `tf.function` runs all operations on
@@ -15,56 +15,81 @@ schedule runs once for all merged evaluations. So a schedule whose Python state 
 such as a counter of its calls, does not belong in a `LinearWarmup`.
 """
 
+import inspect
 import itertools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from lrops._arguments import unwrap_variable
+
 
 class _Result(NamedTuple):
-    """A cached evaluation. It keeps the handle and the context alive, because their ids are part of the cache's key."""
+    """A cached evaluation, and the handle and the dtype of the variable that it depends on."""
 
     value: Any
-    dtype: Any  # of the variable
     handle: Any
-    context: Any
+    dtype: Any
 
 
-class _Evaluations:
-    """The valid cached results of one function graph."""
+class _Trace:
+    """What lrops keeps on one graph. A global table would keep the graph alive."""
 
     def __init__(self):
-        self._seen = 0  # how many operations of the graph have been looked at
-        self._results = {}
+        self.schedules = set()  # that were evaluated in this graph
+        self.results = {}  # the cached evaluations, by key
+        self.seen = 0  # how many operations of the graph `drop_stale_results` has looked at
 
-    def look_at_new_operations(self, graph):
-        """Drops each result whose variable the operations added since the last look may write."""
+    def drop_stale_results(self, graph):
+        """Drops each result whose variable the operations added since the last call may write."""
         operations = graph.get_operations()
-        for operation in operations[self._seen :] if self._results else ():
+        for operation in operations[self.seen :] if self.results else ():
             if _may_write(operation):
-                self._results = {
+                self.results = {
                     key: result
-                    for key, result in self._results.items()
+                    for key, result in self.results.items()
                     if _writes_another_dtype(operation, result.dtype)
                     or _writes_another_variable(operation, result.handle, graph)
                 }
-        self._seen = len(operations)
+        self.seen = len(operations)
 
-    def get(self, handle, context, key):
-        result = self._results.get((id(handle), id(context), key))
-        return result and result.value
 
-    def put(self, value, dtype, handle, context, key):
-        self._results[id(handle), id(context), key] = _Result(value, dtype, handle, context)
+def _trace_of(graph):
+    trace = getattr(graph, "_lrops_trace", None)
+    if trace is None:
+        trace = graph._lrops_trace = _Trace()
+    return trace
 
-    def put_if_pure(self, value, dtype, handle, context, key, graph, first):
-        """Caches `value` if all operations of the graph from number `first` on are pure."""
-        operations = graph.get_operations()
-        added = operations[first:]
-        handles = {id(inner) for outer, inner in graph.captures if outer is handle} | {id(handle)}
-        if all(_is_pure(operation, handles, graph) and not operation.control_inputs for operation in added):
-            self.put(value, dtype, handle, context, key)
-            self._seen = len(operations)  # `_may_write` would take a branch that reads the step for a write
+
+def note(schedule):
+    """Notes, while a function is traced, that `schedule` is evaluated in it."""
+    if not tf.executing_eagerly():
+        _trace_of(tf.compat.v1.get_default_graph()).schedules.add(schedule)
+
+
+def compiled_graphs(function):
+    """The graphs that were traced of a `tf.function`, or of the `train_function` of a Keras model."""
+    functions = [function]
+    if inspect.isfunction(function):  # Keras 3 wraps the tf.function in a closure
+        functions += inspect.getclosurevars(function).nonlocals.values()
+    return [one.graph for each in functions for one in getattr(each, "_list_all_concrete_functions", list)()]
+
+
+def schedules_in(function):
+    """The schedules of lrops that are known to be compiled into a function. One that is missing proves nothing.
+
+    Args:
+        function: A function, as `compiled_graphs` takes it.
+
+    Returns:
+        A set, empty if nothing was traced. It does not hold a schedule that is inside a `LinearWarmup` of the set.
+    """
+    graphs, found = compiled_graphs(function), set()
+    for graph in graphs:  # grows by the functions that each of them calls
+        found |= _trace_of(graph).schedules
+        called = (getattr(one, "graph", None) for one in getattr(graph, "_functions", {}).values())
+        graphs += [one for one in called if one is not None and one not in graphs]
+    return found - {getattr(schedule, "schedule", None) for schedule in found}
 
 
 def evaluated_once(evaluate, variable, key, only_if_pure=False):
@@ -73,7 +98,8 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
     Args:
         evaluate: A function that adds operations to the graph and returns a tensor. The tensor may depend on the
             variable's value and on nothing else that can change.
-        variable: A `tf.Variable`, or a tensor that was just read from one. With any other tensor nothing is merged.
+        variable: A variable, or a tensor that was just read from one and perhaps cast. With anything else, nothing is
+            merged.
         key: A hashable name of what is evaluated. Calls with equal keys ask for the same number.
         only_if_pure: `evaluate` may do anything. Its result is cached only if the operations that it added are pure.
 
@@ -81,55 +107,75 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
         The tensor.
     """
     graph = tf.compat.v1.get_default_graph()
-    handle = _handle(variable, graph)
-    # Three cases cannot be merged. A graph for a session does not run operations in the order in which they were added.
-    # Under the user's `tf.control_dependencies`, an evaluation waits for operations that exist already, such as a
-    # `tf.py_function` that writes the variable. A tensor from a branch or a loop cannot be used outside of it; XLA's
-    # context is the only one that is neither.
-    ordered = graph.building_function and not graph._current_control_dependencies()
     context = graph._get_control_flow_context()
+    variable = unwrap_variable(variable) if hasattr(variable, "dtype") else variable
+    handle, dtype = _variable_behind(variable, graph)
+    # These cannot be merged: a graph without automatic control dependencies, which runs operations in any order; an
+    # evaluation under the user's `tf.control_dependencies`, which waits for operations that exist already, such as a
+    # `tf.py_function` that writes the variable; and a tensor from a branch or a loop, which cannot be used outside of
+    # it. XLA's context is the only one that is neither.
+    ordered = graph.building_function and graph._add_control_dependencies and not graph._current_control_dependencies()
     if handle is None or not ordered or (context and not context.IsXLAContext()):
         return evaluate()
-    evaluations = getattr(graph, "_lrops_evaluations", None)
-    if evaluations is None:
-        # Kept on the graph: a global cache would keep the graph alive.
-        evaluations = graph._lrops_evaluations = _Evaluations()
-    evaluations.look_at_new_operations(graph)
-    result = evaluations.get(handle, context, key)
-    if result is not None:
-        return result
-    if not only_if_pure:
-        result = evaluate()
-        evaluations.put(result, variable.dtype, handle, context, key)
-        return result
-    first = len(graph.get_operations())
-    # Inside, start with an empty cache: a cached tensor would hide which variable the new operations depend on.
-    graph._lrops_evaluations = _Evaluations()
+    trace = _trace_of(graph)
+    trace.drop_stale_results(graph)
+    # A schedule of somebody else may ask which replica it runs on. A distributed variable has another handle in each.
+    replicated = only_if_pure and not isinstance(variable, tf.distribute.DistributedValues)
+    replica = tf.distribute.get_replica_context() if replicated else None
+    # The key keeps what it names alive, so that no other object gets the same identity.
+    key = (key, handle.ref(), variable.dtype, context, replica)
+    if key in trace.results:
+        return trace.results[key].value
+    if only_if_pure:
+        value, pure = _evaluated_and_pure(evaluate, trace, graph, handle)
+    else:
+        value, pure = evaluate(), True
+    if pure:
+        trace.results[key] = _Result(value, handle, dtype)
+    return value
+
+
+def _evaluated_and_pure(evaluate, trace, graph, handle):
+    """`evaluate()`, and whether all operations that it added are pure."""
+    before, results = len(graph.get_operations()), trace.results
+    # Nothing is cached inside: a cached tensor would hide which variable the new operations depend on.
+    trace.results = {}
     try:
-        result = evaluate()
+        value = evaluate()
     finally:
-        graph._lrops_evaluations = evaluations
-    evaluations.put_if_pure(result, variable.dtype, handle, context, key, graph, first)
-    return result
+        trace.results, trace.seen = results, before
+    operations = graph.get_operations()
+    handles = {id(inner) for outer, inner in graph.captures if outer is handle} | {id(handle)}
+    pure = all(_is_pure(one, handles, graph) and not one.control_inputs for one in operations[before:])
+    if pure:
+        trace.seen = len(operations)  # `_may_write` would take a branch that reads the step for a write
+    return value, pure
 
 
-def _handle(variable, graph):
-    """The handle of a variable; for a tensor, of the variable that it was read from, if no write can have followed."""
+def _variable_behind(value, graph):
+    """The handle and the dtype of a variable; of a tensor, those of the variable that it was just read from.
+
+    Both are None if there is no such variable, if an operation may have written it since, or if TensorFlow may read it
+    from a cache (`cached_read_value`, under a ParameterServerStrategy).
+    """
     try:
-        return variable.handle  # under a distribution strategy, this replica's handle
-    except (AttributeError, ValueError):  # a tensor; or a replicated variable, outside of the replicas
-        read = None if isinstance(variable, tf.Variable) else getattr(variable, "op", None)
+        handle = value.handle  # under a distribution strategy, this replica's handle
+        return (None, None) if hasattr(value, "cached_read_value") else (handle, value.dtype)
+    except (AttributeError, ValueError):  # a tensor or an array; or a replicated variable, outside of the replicas
+        read = None if isinstance(value, tf.Variable) else getattr(value, "op", None)
+    if getattr(read, "type", None) == "Cast":  # a legacy optimizer of tf_keras casts its count
+        read = read.inputs[0].op
     if (
-        read is None
-        or read.type != "ReadVariableOp"
+        getattr(read, "type", None) != "ReadVariableOp"
         or read.graph is not graph
         or read.control_inputs
         or read._get_control_flow_context() is not graph._get_control_flow_context()
     ):
-        return None
+        return None, None
+    handle, dtype = read.inputs[0], read.outputs[0].dtype
     since = itertools.takewhile(lambda operation: operation is not read, reversed(graph.get_operations()))
-    written = any(_may_write(one) and not _writes_another_dtype(one, variable.dtype) for one in since)
-    return None if written else read.inputs[0]
+    written = any(_may_write(one) and not _writes_another_dtype(one, dtype) for one in since)
+    return (None, None) if written else (handle, dtype)
 
 
 # TensorFlow's name "stateless" proves nothing: a StatelessCase may draw random numbers.
@@ -214,4 +260,8 @@ def _writes_another_variable(operation, handle, graph):
     if not written or not any(outer is handle for outer in captured.values()):
         return False
     # Two handles of the same variable have the same text, which names the device and the variable.
-    return all(isinstance(outer, tf.__internal__.EagerTensor) and str(outer) != str(handle) for outer in written)
+    known = all(isinstance(outer, tf.__internal__.EagerTensor) for outer in written)
+    try:
+        return known and all(str(outer) != str(handle) for outer in written)
+    except Exception:  # noqa: BLE001  (a packed handle, of several variables, has no text)
+        return False

@@ -1,6 +1,5 @@
 """`LearningRateLogger`, a Keras callback that logs the learning rates that were applied."""
 
-import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +7,11 @@ import tensorflow as tf
 
 from lrops._applied import Series, series_of
 from lrops._arguments import as_count, as_path
-from lrops._keras import add_keras_bases
+from lrops._keras import add_keras_bases, add_missing_bases
 from lrops._log_files import LogFiles
-from lrops.schedules import LinearWarmup, _schedules_in, is_evaluated_by_lrops, is_warmup
+from lrops._schedule import is_evaluated_by_lrops, is_warmup
+from lrops._tracing import compiled_graphs, schedules_in
+from lrops.schedules import LinearWarmup
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback as _Callback
@@ -101,7 +102,7 @@ class LearningRateLogger(_Callback):
         verify: bool = True,
         optimizer: Any = None,
     ) -> None:
-        _add_keras_bases()
+        add_missing_bases()
         self.every = as_count("every", every)
         self.log_dir = as_path("log_dir", log_dir)
         self.csv = as_path("csv", csv)
@@ -205,15 +206,11 @@ class LearningRateLogger(_Callback):
             self._files.write(step, rows[step])
 
 
-def _add_keras_bases():
-    add_keras_bases(LearningRateLogger, "callbacks.Callback")
-
-
 def _rates_when_compiled(train_function, all_series):
     """The rate that each optimizer had when a logger first saw this function with as many graphs as it has now."""
     # Kept on the function: a schedule may refer to the model, and a global table would keep both alive.
     seen = vars(train_function).setdefault("_lrops_rates", {})
-    graphs = len(_compiled_graphs(train_function))
+    graphs = len(compiled_graphs(train_function))
     return [
         seen.setdefault((id(series.optimizer), graphs), (series.source, series.optimizer))[0] for series in all_series
     ]
@@ -221,14 +218,14 @@ def _rates_when_compiled(train_function, all_series):
 
 def _check_compiled(train_function, all_series):
     """Raises if the update of an optimizer is compiled into `train_function` with another rate than its schedule."""
-    graphs = _compiled_graphs(train_function)
+    graphs = compiled_graphs(train_function)
     captured = {id(outer) for graph in graphs for outer, _ in graph.captures}
     for series, before in zip(all_series, _rates_when_compiled(train_function, all_series), strict=True):
         source = series.source
         values = getattr(series.counter(), "values", [series.counter()])  # one for each replica
         if not series.is_schedule or not any(id(variable.handle) in captured for variable in values):
             continue
-        traced = _schedules_in(graphs, set())
+        traced = schedules_in(train_function)
         if (is_evaluated_by_lrops(source) or is_warmup(source)) and not any(_alike(one, source) for one in traced):
             before = "another rate" if before is source else repr(before)
         elif not hasattr(before, "assign") and not hasattr(before, "get_config") or _alike(before, source):
@@ -239,14 +236,6 @@ def _check_compiled(train_function, all_series):
             f"model.make_train_function(force=True). Received: {source!r} after {before}. To train anyway, use "
             "LearningRateLogger(verify=False)."
         )
-
-
-def _compiled_graphs(function):
-    functions = [function]
-    if inspect.isfunction(function):  # Keras 3
-        functions += inspect.getclosurevars(function).nonlocals.values()
-    listed = [one._list_all_concrete_functions for one in functions if hasattr(one, "_list_all_concrete_functions")]
-    return [concrete.graph for concretes in listed for concrete in concretes()]
 
 
 def _peak_variable(schedule):
@@ -269,4 +258,4 @@ def _alike(one, other):
         return False
 
 
-_add_keras_bases()
+add_keras_bases(LearningRateLogger, "callbacks.Callback")

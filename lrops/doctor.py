@@ -23,11 +23,11 @@ from lrops import _hyperparameters
 # Every op and every decay: the class of the schedule and its hyper-parameters.
 _CURVES = {
     **{
-        decay: ("WarmupDecay", _hyperparameters.Decay(1e-3, 1000, 100_000, decay=decay))
+        decay: ("WarmupDecay", _hyperparameters.DecayArguments(1e-3, 1000, 100_000, decay=decay))
         for decay in typing.get_args(_hyperparameters.DecayName)
     },
-    "inverse_sqrt": ("WarmupInverseSqrt", _hyperparameters.InverseSqrt(1e-3, 1000)),
-    "restarts": ("WarmupCosineRestarts", _hyperparameters.Restarts(1e-3, 1000, 49_500, m_mul=0.5)),
+    "inverse_sqrt": ("WarmupInverseSqrt", _hyperparameters.InverseSqrtArguments(1e-3, 1000)),
+    "restarts": ("WarmupCosineRestarts", _hyperparameters.RestartsArguments(1e-3, 1000, 49_500, m_mul=0.5)),
 }
 _STEPS = np.array([-1, 0, 500, 999, 1000, 33_333, 50_500, 99_999, 100_000, 2**62], np.int64)
 _REPORT = "please report this with the output of `python -m lrops doctor --json`"

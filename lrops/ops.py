@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lrops._arguments import unwrap_variable
+from lrops._arguments import as_step, peak_variable
 from lrops._loader import load_ops
 from lrops._tracing import evaluated_once
 
@@ -19,15 +19,16 @@ def as_attributes(hyperparameters):
 
 
 def _at_a_step(op):
-    """Makes a function of a step, as `as_step` gives it, and of attributes from an op's generated wrapper.
+    """Makes a function of a step, as a user may give it, and of attributes from an op's generated wrapper.
 
     While a `tf.function` is traced, the function merges repeated evaluations as _tracing.py describes.
     """
 
     def evaluate(step, attributes):
+        counted = as_step(step)
         if tf.executing_eagerly():
-            return op(step, **attributes)
-        return evaluated_once(lambda: op(step, **attributes), step, (op, *attributes.items()))
+            return op(counted, **attributes)
+        return evaluated_once(lambda: op(counted, **attributes), step, (op, *attributes.items()))
 
     return evaluate
 
@@ -43,8 +44,8 @@ def scaled(rate, peak, dtype):
     The product is rounded to float64, for a 16-bit dtype then to float32, and then to `dtype`. Every path rounds in
     this order, and so gives the same bits. In a `tf.function`, repeated products are merged.
     """
-    variable = unwrap_variable(peak)
-    return _merged(lambda: product(rate, variable, dtype), variable, (rate.ref(), dtype))
+    variable = peak_variable(peak)
+    return merged(lambda: product(rate, variable, dtype), variable, (rate.ref(), dtype))
 
 
 def product(ratio, value, dtype):
@@ -53,18 +54,8 @@ def product(ratio, value, dtype):
     return tf.cast(exact if dtype in ("float32", "float64") else tf.cast(exact, tf.float32), dtype)
 
 
-def merged_if_pure(evaluate, step, key):
-    """`evaluate()`; in a `tf.function`, repeated evaluations are merged if they are pure.
-
-    Args:
-        evaluate: A function that returns the rate at `step`. It may do anything.
-        step: The step as `as_step` gives it.
-        key: The key of `evaluated_once`.
-    """
-    return _merged(evaluate, step, key, only_if_pure=True)
-
-
-def _merged(evaluate, variable, key, **how):
+def merged(evaluate, variable, key, **how):
+    """`evaluated_once` with the same arguments in a `tf.function`; elsewhere `evaluate()`."""
     # A gradient tape must record each evaluation, because it has no gradient for a tensor from before it began.
     # TensorFlow has no public function to ask whether a tape records, so ask the one that the generated wrappers use.
     if tf.executing_eagerly() or load_ops()._execute.must_record_gradient():
@@ -88,4 +79,5 @@ def value_on_host(peak):
                 "a variable cannot be read without eager execution, such as in a graph for a session: make the "
                 f"schedule with a number as initial_learning_rate. Received: initial_learning_rate={peak!r}"
             )
+        peak_variable(peak)  # raises if the number would be rounded
         return float(peak.numpy())

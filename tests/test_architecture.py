@@ -13,23 +13,11 @@ PYTHON = sorted(
 )
 
 # Down the flow: a module may import only what comes after it.
-FLOW = [
-    "__main__",
-    "doctor",
-    "__init__",
-    "benchmark",
-    "callbacks",
-    "_applied",
-    "_log_files",
-    "steps",
-    "schedules",
-    "plotting",
-    "curves",
-    "ops",
-]
-FLOW += ["_keras", "_tracing", "_arguments", "_hyperparameters", "_loader", "_native", "reference", "_checkout"]
+FLOW = ["__main__", "doctor", "__init__", "benchmark", "callbacks", "_applied", "_log_files", "steps", "schedules"]
+FLOW += ["_schedule", "plotting", "curves", "ops", "_keras", "_tracing", "_arguments", "_hyperparameters", "_loader"]
+FLOW += ["_native", "reference", "_checkout"]
 # What users call. Their type checkers read its signatures; mypy (`make lint`) checks the bodies.
-PUBLIC = ["schedules", "callbacks", "steps", "plotting", "curves", "_loader"]
+PUBLIC = ["schedules", "_schedule", "callbacks", "steps", "plotting", "curves", "_loader"]
 # Only tests, benchmarks and the doctor compare with the reference.
 REFERENCE_USERS = {"doctor"}
 # What each folder of cc/ may include of the others, and of the frameworks.

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import re
-import warnings
 
 import keras
 import numpy as np
@@ -54,8 +52,8 @@ WRONG_TYPES = [
         "initial_learning_rate must be a number.*'1e-3'. Write float\\(...\\) around it$",
     ),
     ({"initial_learning_rate": np.array(1e-3)}, "initial_learning_rate.*Write float\\(...\\) around it$"),
-    ({"initial_learning_rate": tf.constant([1e-3])}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
-    ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Write float\\(...\\) around it$"),
+    ({"initial_learning_rate": np.ones(1)}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
+    ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Pass its number, such as float\\(variable.numpy\\(\\)\\)$"),
     ({"alpha": "little"}, "alpha must be a number.*'little'$"),
     ({"initial_learning_rate": True}, "initial_learning_rate must be a number.*True"),
     ({"initial_learning_rate": None}, "initial_learning_rate must be a number.*None"),
@@ -65,7 +63,7 @@ WRONG_TYPES = [
     ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
     ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\). Write int\\(...\\) around it$"),
     ({"total_steps": "1e3"}, "total_steps counts.*'1e3'. Write int\\(float\\(...\\)\\) around it$"),
-    ({"total_steps": tf.constant([100])}, "total_steps counts.*Write int\\(...\\) around its element$"),
+    ({"total_steps": tf.constant([100])}, "total_steps counts.*such as int\\(optimizer.iterations.numpy\\(\\)\\)$"),
     ({"total_steps": np.ones(2)}, "total_steps counts.*array\\(\\[1., 1.\\]\\)$"),
     ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
     ({"total_steps": True}, "total_steps counts steps and must be an integer.*True$"),
@@ -74,10 +72,7 @@ WRONG_TYPES = [
     ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
     ({"alpha": 1j}, "alpha must be a number"),
     ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
-    (
-        {"total_steps": tf.constant(100)},
-        "total_steps counts steps and must be an integer.*Write int\\(...\\) around it",
-    ),
+    ({"total_steps": keras.Variable(100)}, "total_steps counts.*such as int\\(optimizer.iterations.numpy\\(\\)\\)$"),
     ({"name": None}, "name must be a string.*None"),
 ]
 
@@ -111,22 +106,22 @@ CALLS = pytest.mark.parametrize("call", ["__call__", "on_host"])
     ids=repr,
 )
 def test_a_step_that_cannot_count_is_a_type_error(step, call):
-    message = (
-        "called without a step" if step is None and call == "__call__" else "step must be of an integer dtype.*cast"
-    )
+    message = "step must be of an integer dtype.*(cast your own counter|Keep the count in an int64 variable)"
+    if step is None and call == "__call__":
+        message = "called without a step"
     with pytest.raises(TypeError, match=message):
         getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
 
 
 @CALLS
 @pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 10**30, [2**64, 1]])
-def test_a_step_beyond_int64_is_refused(step, call):
+def test_a_step_beyond_int64_raises(step, call):
     with pytest.raises(ValueError, match="step must fit in int64"):
         getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
 
 
 @CALLS
-def test_a_step_without_a_number_is_refused(call):
+def test_a_step_without_a_number_raises(call):
     with pytest.raises((TypeError, ValueError), match="KerasTensor"):
         getattr(lrops.WarmupCosineDecay(**GOOD), call)(keras.Input((), dtype="int64"))
 
@@ -140,39 +135,11 @@ def test_an_argument_cannot_be_assigned():
     assert copy.deepcopy(schedule).get_config() == schedule.get_config()
 
 
-def test_no_warmup_warns_once(monkeypatch):
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with pytest.warns(UserWarning, match="warmup_steps=0.*5-10 % of the run, here warmup_steps=5 to 10") as told:
-        lrops.WarmupCosineDecay(1e-3, 0, 100)
-    shown = warnings.formatwarning(told[0].message, told[0].category, told[0].filename, told[0].lineno)
-    assert shown.startswith("lrops:0: UserWarning: WarmupCosineDecay without warmup") and shown.count("\n") == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        lrops.WarmupCosineDecay(1e-3, 0, 100)
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with pytest.warns(UserWarning, match="WarmupInverseSqrt without warmup.*warmup_steps=4000"):
-        lrops.WarmupInverseSqrt(1e-3, 0, timescale=5)
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with pytest.warns(UserWarning, match="5-10 % of the first cycle, here warmup_steps=50 to 100"):
-        lrops.WarmupCosineRestarts(1e-3, 0, 1000)
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with warnings.catch_warnings():  # it comes from this module, also through a constructor that is wrapped
-        warnings.filterwarnings("error", module=re.escape(__name__))
-        for make, arguments in (
-            (lrops.WarmupCosineDecay, {"total_steps": 100}),
-            (lrops.WarmupInverseSqrt, {"timescale": 5}),
-        ):
-            monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-            with pytest.raises(UserWarning, match="without warmup"):
-                make(1e-3, 0, **arguments)
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with pytest.warns(UserWarning, match="5-10 % of the run[.] "):  # no number that the constructor would refuse
-        lrops.WarmupCosineDecay(1e-3, 0, 10, hold_steps=9)
-    monkeypatch.setattr(lrops.schedules._warn_without_warmup, "__defaults__", ([],))
-    with warnings.catch_warnings():  # an optimizer that has counted has its moments
-        warnings.simplefilter("error")
-        lrops.WarmupCosineDecay(1e-3, 0, 100, start_step=1)
-        lrops.WarmupCosineRestarts(1e-3, 0, 100, start_step=1)
+def test_no_warmup_is_what_the_user_wrote(recwarn):
+    lrops.WarmupCosineDecay(1e-3, 0, 100)
+    lrops.WarmupInverseSqrt(1e-3, 0, timescale=5)
+    lrops.WarmupCosineRestarts(1e-3, 0, 1000)
+    assert not [one for one in recwarn if "warmup" in str(one.message)]
 
 
 WRONG_ATTRIBUTES = [
@@ -223,6 +190,6 @@ def test_symbolic_tensors_are_no_array():
     assert function(tf.constant(5)).shape == 2
 
 
-def test_a_peak_of_unknown_rank_is_refused():
+def test_a_peak_of_unknown_rank_raises():
     with pytest.raises(TypeError, match="must be a floating scalar"):
         lrops.WarmupCosineDecay(**GOOD | {"initial_learning_rate": tf.Variable(1.0, shape=tf.TensorShape(None))})
