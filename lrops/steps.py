@@ -39,16 +39,19 @@ def total_steps(
     """The number of steps that `model.fit(data, epochs=epochs, ...)` will run.
 
     Pass it as the `total_steps` of a schedule. Without gradient accumulation, it is the number that
-    `optimizer.iterations` reaches, from 0. The last,
-    partial batch counts as a step, as in `fit`. With `gradient_accumulation_steps`, Keras counts micro-batches for a
-    schedule, and so does this function. The number of replicas makes no difference.
+    `optimizer.iterations` reaches, from 0. The last, partial batch counts as a step, as in `fit`. With
+    `gradient_accumulation_steps`, Keras counts micro-batches for a schedule, and so does this function. The number of
+    replicas makes no difference. `steps_per_execution` makes none either, except in Keras 3.0, which may run a step
+    without data at the end of an epoch: in Keras 3.0.5, 8 batches with `steps_per_execution=3` make 9 updates. This
+    function does not count such steps.
 
     Args:
         data: The data that `fit` gets as `x`. It can be a batched `tf.data.Dataset`, a
-            `tf.distribute.DistributedDataset`, a `keras.utils.PyDataset` (in tf_keras: `Sequence`), a Grain dataset, a
-            generator, an array, a tensor, or a structure of arrays with equal first dimensions. For arrays, the number
-            of rows is enough. A generator, a Grain dataset, and a dataset of unknown or infinite length need
-            `steps_per_epoch`; they are taken to hold enough batches for all epochs.
+            `tf.distribute.DistributedDataset`, a `keras.utils.PyDataset` (in tf_keras: `Sequence`) such as
+            `ImageDataGenerator().flow(...)`, a PyTorch `DataLoader`, a Grain dataset, a generator, an array, a tensor,
+            or a structure of arrays with equal first dimensions. For arrays, the number of rows is enough. A generator,
+            a Grain dataset, and a dataset of unknown or infinite length need `steps_per_epoch`; they are taken to hold
+            enough batches for all epochs.
         epochs: How many epochs are trained, at least 1. For a resumed run, count from the first run on.
         batch_size: Rows in a batch, for arrays and a number of rows only. The default is that of `fit`: 32, or with
             `steps_per_epoch`, rows / steps_per_epoch, rounded up.
@@ -169,12 +172,18 @@ def _is_grain(data):
     return any(base.__module__.split(".")[0] == "grain" for base in type(data).__mro__)
 
 
+def _is_data_loader(data):
+    """Whether it is a `DataLoader` of PyTorch, which Keras 3 takes and asks for its length."""
+    names = ((base.__name__, base.__module__) for base in type(data).__mro__)
+    return any(name == "DataLoader" and module.startswith("torch.utils.data") for name, module in names)
+
+
 def _rows(data):
     """The number of rows of arrays; None if `data` consists of batches."""
     if isinstance(data, numbers.Integral) and not isinstance(data, bool):
         return as_count("data", data)
     batched = (tf.data.Dataset, tf.distribute.DistributedDataset, collections.abc.Iterator, *_py_datasets())
-    if isinstance(data, batched) or _is_grain(data):
+    if isinstance(data, batched) or _is_grain(data) or _is_data_loader(data):
         return None
     shapes = [getattr(array, "shape", None) for array in tf.nest.flatten(data)]
     if not shapes or any(shape is None or len(shape) == 0 for shape in shapes):
@@ -210,8 +219,7 @@ def _batches(data):
         cardinality = data.cardinality
         batches = int(cardinality() if callable(cardinality) else cardinality)  # DistributedDataset has a property
         return batches if batches >= 0 else None
-    if isinstance(data, collections.abc.Iterator):
-        return None
-    if _is_grain(data):
-        return len(data) if hasattr(data, "__len__") else None
-    return data.num_batches if hasattr(data, "num_batches") else len(data)
+    if isinstance(data, _py_datasets()):  # it may have a `__next__` too, like ImageDataGenerator().flow(...)
+        return data.num_batches if hasattr(data, "num_batches") else len(data)
+    sized = data.dataset if _is_data_loader(data) else data if _is_grain(data) else None  # else a generator
+    return len(data) if hasattr(sized, "__len__") else None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from processes import run_python
+from processes import run_snippet
 
 from lrops import total_steps
 
@@ -71,6 +71,52 @@ class Sequence(tf_keras.utils.Sequence):
         return X[:4], Y[:4]
 
 
+IMAGES, LABELS = np.ones((10, 8, 8, 3), "float32"), np.ones((10, 1), "float32")
+MODULES = {"keras": (keras, tf.keras.preprocessing), "tf_keras": (tf_keras, tf_keras.preprocessing)}
+
+
+@pytest.mark.parametrize("flavour", MODULES)
+def test_batches_with_a_length_that_are_iterators_too(flavour, tmp_path):
+    module, preprocessing = MODULES[flavour]
+    generator = preprocessing.image.ImageDataGenerator()
+    flow = generator.flow(IMAGES, LABELS, batch_size=4)
+    model = module.Sequential([module.layers.Flatten(), module.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(flow, epochs=2, verbose=0)
+    assert total_steps(flow, 2) == int(model.optimizer.iterations.numpy()) == 6
+    for number in range(5):
+        (tmp_path / "class").mkdir(exist_ok=True)
+        (tmp_path / "class" / f"{number}.png").touch()
+    assert total_steps(generator.flow_from_directory(tmp_path, batch_size=2), 3) == 9
+
+    class Own(Batches if flavour == "keras" else Sequence):
+        def __next__(self):
+            return self[0]
+
+        def __iter__(self):
+            return self
+
+    make = (lambda: Own(7)) if flavour == "keras" else Own
+    assert total_steps(make(), 2) == run(make(), epochs=2, keras=module) == 14
+
+
+def test_a_data_loader_of_pytorch():
+    class DataLoader:
+        """What Keras 3 takes for one."""
+
+        __module__ = "torch.utils.data.dataloader"
+
+        def __init__(self, dataset):
+            self.dataset = dataset
+
+        def __len__(self):
+            return -(-len(self.dataset) // 4)
+
+    assert total_steps(DataLoader(X), 2) == 50
+    with pytest.raises(ValueError, match="unknown or infinite length"):
+        total_steps(DataLoader(iter(X)), 2)
+
+
 TF_KERAS_DATA = {
     "batched": lambda: dataset().batch(14),  # 8 batches
     "endless": lambda: dataset().batch(14).repeat(),
@@ -128,7 +174,7 @@ except ValueError as error:
 
 
 def test_tf_keras_where_tf_keras_is_what_is_meant(tmp_path):
-    result = run_python("-c", ONLY_TF_KERAS, folder=tmp_path, TF_USE_LEGACY_KERAS="1")
+    result = run_snippet(ONLY_TF_KERAS, folder=tmp_path, TF_USE_LEGACY_KERAS="1")
     assert "data ends before training does" in result.stdout, result.stderr
 
 

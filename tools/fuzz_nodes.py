@@ -25,9 +25,9 @@ MODEL = saved_model_pb2.SavedModel.FromString((FOLDER / "saved_model.pb").read_b
 RATES = json.loads((FOLDER / "rates.json").read_text())
 STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]  # of RATES
 CASES = {
-    "Lrops>WarmupDecay": (_hyperparameters.Decay, _native.warmup_decay),
-    "Lrops>WarmupInverseSqrt": (_hyperparameters.InverseSqrt, _native.warmup_inverse_sqrt),
-    "Lrops>WarmupCosineRestarts": (_hyperparameters.Restarts, _native.warmup_cosine_restarts),
+    "Lrops>WarmupDecay": (_hyperparameters.DecayArguments, _native.warmup_decay),
+    "Lrops>WarmupInverseSqrt": (_hyperparameters.InverseSqrtArguments, _native.warmup_inverse_sqrt),
+    "Lrops>WarmupCosineRestarts": (_hyperparameters.RestartsArguments, _native.warmup_cosine_restarts),
 }
 COPY = Path(tempfile.mkdtemp())
 shutil.copytree(FOLDER, COPY, dirs_exist_ok=True)
