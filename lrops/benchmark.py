@@ -76,8 +76,7 @@ def curves():
 def contenders(names=None, decay="cosine"):
     """The contenders, or those of `names`: name -> what an optimizer takes as `learning_rate`.
 
-    They are a constant rate, twice to show the noise; the curve of lrops with this decay; and what users of Keras
-    write for that curve.
+    A constant rate, twice to show the noise; the curve of lrops with this decay; and what users of Keras write for it.
     """
     library = keras.optimizers.schedules
     rates = {"constant": PEAK, "constant, again": PEAK, "lrops": curves()[decay]}
@@ -122,15 +121,18 @@ def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="gr
 
     Args:
         rate: A float or a schedule.
-        optimizer: The name of a Keras optimizer; AdamW gets a weight decay.
+        optimizer: The name of a Keras optimizer, or a function that makes one from `rate`. "AdamW" gets a weight decay.
         variables: How many weights.
-        elements: The size of a weight. It is small, so that the cost of the schedule is not hidden by arithmetic.
+        elements: The size of a weight: small, so that arithmetic does not hide the cost of the schedule.
         mode: "eager", "graph" or "xla".
     """
     weights = [keras.Variable(np.ones(elements, "float32")) for _ in range(variables)]
     gradients = [tf.fill([elements], 1e-3) for _ in range(variables)]
-    decay = {"weight_decay": 0.01} if optimizer == "AdamW" else {}
-    optimizer = getattr(keras.optimizers, optimizer)(rate, **decay)
+    if isinstance(optimizer, str):
+        decay = {"weight_decay": 0.01} if optimizer == "AdamW" else {}
+        optimizer = getattr(keras.optimizers, optimizer)(rate, **decay)
+    else:
+        optimizer = optimizer(rate)
     optimizer.build(weights)
 
     def run():
@@ -169,15 +171,9 @@ def gpu_events(step, count):
 
 
 def alternate(steps, rounds, seconds):
-    """Times all of `steps` in turn, so that a slow minute of the machine slows all of them alike.
+    """Times `steps`, name -> `Step`, in turns, so that a slow minute of the machine slows all of them alike.
 
-    Args:
-        steps: Name -> `Step`.
-        rounds: How many turns each step has.
-        seconds: The length of a turn.
-
-    Returns:
-        Name -> the microseconds a call took, one number for each round.
+    Returns name -> the microseconds a call took, one number for each round. A turn takes so many seconds.
     """
 
     def microseconds(step, calls):
@@ -211,7 +207,7 @@ def summary(times, baseline="constant"):
 
 
 def figures(steps, rounds, seconds, baseline="constant"):
-    """The `summary` of the steps' times, with the facts of each step. Arguments: see `alternate` and `summary`."""
+    """The `summary` of the steps' times, with the facts of each step."""
     rows = summary(alternate(steps, rounds, seconds), baseline)
     for name, step in steps.items():
         rows[name] |= {"first_call_s": step.first_call, "nodes": step.nodes, "instructions": step.instructions}
@@ -219,60 +215,41 @@ def figures(steps, rounds, seconds, baseline="constant"):
 
 
 def built(make, rates):
-    """Name -> `make(rate)` for each of `rates`, name -> rate. One more is built first and thrown away.
+    """Name -> `make(rate)` for each of `rates`. One more is built first and thrown away.
 
-    The step that a process builds first runs up to a fifth faster than the same step built second (seen under XLA,
-    with a constant rate twice), and its first call also sets up what all of them share.
+    The step that a process builds first may run a fifth faster (seen under XLA), and its first call also sets up what
+    all of them share.
     """
     make(next(iter(rates.values())))
     return {name: make(rate) for name, rate in rates.items()}
 
 
-def compare(
-    optimizer="AdamW",
-    variables=100,
-    mode="graph",
-    rounds=25,
-    seconds=0.1,
-    names=None,
-    elements=256,
-    decay="cosine",
-):
+def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0.1, elements=256, decay="cosine"):
     """Builds and times the step of every contender. Returns name -> a dict of its figures.
 
-    Args:
-        optimizer, variables, elements, mode: See `training_step`.
-        rounds, seconds: See `alternate`.
-        names, decay: See `contenders`.
+    See `training_step`, `alternate` and `contenders` for the arguments.
     """
-    rates = contenders(names, decay)
-    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates)
-    return figures(steps, rounds, seconds)
+    rates = contenders(decay=decay)
+    return figures(
+        built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates), rounds, seconds
+    )
 
 
 COLUMNS = {  # of a row: heading and format
-    "counted": ("million instructions a step", ".2f"),
     "us": ("step time, us", ".0f"),
     "spread_us": ("spread, us", ".0f"),
     "ratio": ("step time / constant rate", ".2f"),
-    "of_cosine": ("time / cosine", ".2f"),
     "first_call_s": ("first call, s", ".2f"),
     "nodes": ("graph nodes", ".0f"),
     "instructions": ("XLA instructions", ".0f"),
-    "saved_kb": ("SavedModel, kB", ".0f"),
-    "peak_mib": ("peak memory, MiB", ".0f"),
 }
 
 
 def table(rows):
     """The rows of `compare` as a Markdown table, with the columns that any of them has."""
     columns = {key: COLUMNS[key] for key in COLUMNS if any(row.get(key) for row in rows.values())}
-    headings = {key: heading for key, (heading, _) in columns.items()}
-    if "constant" not in rows and "ratio" in headings:
-        headings["ratio"] = "ratio"  # to another row
-    elif "counted" in headings:
-        headings["ratio"] = "instructions / constant rate"
-    lines = ["| learning rate | " + " | ".join(headings.values()) + " |", "|---" + "|--:" * len(columns) + "|"]
+    headings = " | ".join(heading for heading, _ in columns.values())
+    lines = [f"| learning rate | {headings} |", "|---" + "|--:" * len(columns) + "|"]
     for name, row in rows.items():
         cells = [name] + [f"{row[key]:{form}}" if row.get(key) else "" for key, (_, form) in columns.items()]
         lines.append("| " + " | ".join(cells) + " |")
@@ -280,10 +257,7 @@ def table(rows):
 
 
 def noise(rows):
-    """What the differences in the rows of `compare` are worth, in a sentence.
-
-    The noise is what two identical steps differ by: the constant rate and the constant rate again.
-    """
+    """What the differences in the rows of `compare` are worth. The constant rate, measured twice, shows the noise."""
     constant, again = rows["constant"], rows["constant, again"]
     spread = max(row["spread_us"] / row["us"] for row in (constant, again))
     found = max(abs(again["ratio"] - 1), spread, 0.01)
