@@ -1,7 +1,7 @@
 """What MkDocs does for this project beside its plugins: pages from outside docs/, the notebook, and links.
 
-The Markdown files are written for GitHub. A link there names a file of the repository, by a relative path or by its
-address. On the site it leads to the page of that file, if there is one, and otherwise to GitHub.
+The Markdown files are written for GitHub. A link there names a file of the repository by a relative path. On the site it
+leads to the page of that file, if there is one, and otherwise to GitHub.
 """
 
 import json
@@ -13,7 +13,7 @@ from mkdocs.structure.files import File
 from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE = ("README.md", "benchmarks/RESULTS.md")  # pages of the site that are not in docs/
+OUTSIDE = ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md")  # pages of the site that are not in docs/
 NOTEBOOKS = {"tour.ipynb": "tour.md"}
 
 
@@ -56,21 +56,14 @@ def _as_markdown(notebook):
 def on_page_markdown(markdown, page, config, files):
     """Turns each link to a file of the repository into one that works on the site."""
     here = page.file.src_uri
-    # Badges are pictures from another host: the site has their words instead.
-    badges = re.compile(r"(?:^\[?!\[.*\]\(https://img\.shields\.io/.*\n)+", re.MULTILINE)
-    markdown = badges.sub(lambda match: " · ".join(re.findall(r"!\[(.*?)\]", match[0])) + "\n", markdown)
     folder = "" if here in OUTSIDE else "docs"
-    raw = config.repo_url.replace("//github.com/", "//raw.githubusercontent.com/") + "/main/"
     blob = config.repo_url + "/blob/main/"
 
     def on_site(target):
         address, _, anchor = target.partition("#")
-        if address.startswith((blob, raw)):
-            path = address.removeprefix(blob).removeprefix(raw)
-        elif address and ":" not in address:
-            path = posixpath.normpath(posixpath.join(folder, posixpath.dirname(here), address))
-        else:
+        if not address or ":" in address:
             return target
+        path = posixpath.normpath(posixpath.join(folder, posixpath.dirname(here), address))
         if not (ROOT / path).exists():
             return target  # MkDocs reports it; or it is code that looks like a link
         inside = path.removeprefix("docs/")
@@ -79,11 +72,4 @@ def on_page_markdown(markdown, page, config, files):
         to = posixpath.relpath(found.src_uri, posixpath.dirname(here) or ".") if found else blob + path
         return to + (f"#{anchor}" if anchor else "")
 
-    markdown = re.sub(r"(?<=\]\()[^\s()]+(?=\))", lambda match: on_site(match[0]), markdown)
-
-    def in_html(match):  # MkDocs does not look into HTML: it needs the address of the page, not its source
-        target = on_site(match[2])
-        file = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(here), target)))
-        return match[1] + (file.url_relative_to(page.file) if file else target) + '"'
-
-    return re.sub(r'(<(?:img|source|a)\b[^>]*\b(?:src|srcset|href)=")([^"#]+)"', in_html, markdown)
+    return re.sub(r"(?<=\]\()[^\s()]+(?=\))", lambda match: on_site(match[0]), markdown)

@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lrops
@@ -22,11 +23,16 @@ def test_examples_in_docstrings(name):
     assert results.attempted > 0 or name == "lrops.reference"
 
 
-def test_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
+def test_the_readme_runs_and_prints_what_it_says(capsys):
+    first, *blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(first, names)  # noqa: S102
+    printed = re.search(r"```\n\n((?:    .+\n)+)", README)[1]
+    assert capsys.readouterr().out == re.sub("^    ", "", printed, flags=re.MULTILINE)
     for block in blocks:
-        exec(block, {})  # noqa: S102
+        exec(block, names)  # noqa: S102
+    for step in (0, 50, 100, 550, 1000):
+        np.testing.assert_allclose(names["before"](step), names["after"](step), rtol=1e-5, atol=1e-9)
 
 
 def test_what_is_public_exists():
