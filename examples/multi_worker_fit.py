@@ -1,7 +1,7 @@
 """Trains on several machines with `MultiWorkerMirroredStrategy`, in `model.fit` of tf_keras.
 
 Start it on each worker, with the variable TF_CONFIG; docs/distributed.md shows how. Start it again after a crash: it
-restores the last backup. (The `fit` of Keras 3 refuses several workers.)
+restores the last backup. (The `fit` of Keras 3 rejects several workers.)
 """
 
 import argparse

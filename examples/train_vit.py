@@ -1,7 +1,7 @@
 """Trains a small Vision Transformer three times: with warmup by lrops, with Keras' schedule, and without warmup.
 
 The three runs start from the same weights, see the same batches and take turns step by step, so that their step times
-can be compared. The script draws the losses, the learning rates and the step times.
+can be compared. The script draws the losses and the learning rates.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def schedules(options):
     peak, warmup, total = options.peak, options.warmup_steps, options.total_steps
     made = {
         LROPS: lrops.WarmupCosineDecay(peak, warmup, total, ALPHA),
-        WITHOUT: lrops.WarmupCosineDecay(peak, 0, total, ALPHA),  # it warns, and that is the point of this run
+        WITHOUT: lrops.WarmupCosineDecay(peak, 0, total, ALPHA),
     }
     # Keras counts the decay alone.
     cosine = keras.optimizers.schedules.CosineDecay(0.0, total - warmup, ALPHA, warmup_target=peak, warmup_steps=warmup)
@@ -124,20 +124,34 @@ def train(schedules, options):
     return runs
 
 
+def gained(run, other):
+    """How many more images `run` classifies right than `other`: 0 if that is not beyond chance.
+
+    Only the images that the runs disagree on tell them apart. By chance they would fall as coins do: a difference of
+    two standard deviations, 2 * sqrt(disagreements), is not rare enough to be called one (McNemar's test).
+    """
+    more, less = np.sum(run.right & ~other.right), np.sum(~run.right & other.right)
+    return 0 if abs(more - less) <= 2 * np.sqrt(more + less) else int(more - less)
+
+
 def verdict(runs):
     """What warmup changed, in one sentence, from the numbers."""
     diverged = [name for name, run in runs.items() if not np.isfinite(run.loss)]
     if diverged:
         return f"Training diverged ({'; '.join(diverged)}): the test loss is not finite."
     right, right_without = runs[LROPS].right, runs[WITHOUT].right
-    gained, lost = np.sum(right & ~right_without), np.sum(~right & right_without)
-    points = 100 * (np.mean(right) - np.mean(right_without))
-    # Only the images that the runs disagree on tell them apart. By chance they would fall as coins do: a difference of
-    # two standard deviations, 2 * sqrt(disagreements), is not rare enough to be called one (McNemar's test).
-    if abs(gained - lost) <= 2 * np.sqrt(gained + lost):
-        return f"Warmup made no difference beyond chance: {points:+.1f} points of accuracy on {len(right)} test images."
-    changed = "gained" if gained > lost else "lost"
-    return f"Warmup {changed} {abs(points):.1f} points of accuracy on {len(right)} test images."
+    points, images = 100 * (np.mean(right) - np.mean(right_without)), len(right)
+    changed = gained(runs[LROPS], runs[WITHOUT])
+    if not changed:
+        return f"Warmup made no difference beyond chance: {points:+.1f} points of accuracy on {images} test images."
+    return f"Warmup {'gained' if changed > 0 else 'lost'} {abs(points):.1f} points of accuracy on {images} test images."
+
+
+def headline(runs):
+    """The title of the picture."""
+    if gained(runs[LROPS], runs[WITHOUT]) > 0 and not gained(runs[LROPS], runs[KERAS]):
+        return "The same curve, the same result: warmup is what matters"
+    return verdict(runs)
 
 
 def milliseconds(run):
@@ -174,60 +188,40 @@ def smoothed(values, width=25):
 
 
 def draw(runs, options):
-    """The losses above; below, the rates that were applied, and the step times."""
-    figure = matplotlib.figure.Figure(figsize=(9, 7), layout="constrained", dpi=120)
-    axes = figure.subplot_mosaic([["loss", "loss"], ["rate", "time"]], height_ratios=(3, 2), width_ratios=(3, 2))
-    loss, rate, time_axes = axes["loss"], axes["rate"], axes["time"]
-    total = options.total_steps
+    """The losses above; below, the rates that were applied."""
+    figure = matplotlib.figure.Figure(figsize=(9, 7), layout="constrained", dpi=200)
+    loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for name, run in runs.items():
         # Two runs lie over each other: the line below is wider.
         style = {"color": COLORS[name], "linewidth": 1 if name == KERAS else 3, "zorder": 4 if name == KERAS else 3}
         loss.plot(run.losses, color=COLORS[name], alpha=0.15, linewidth=0.6, zorder=2)
-        loss.plot(smoothed(run.losses), **style)
+        loss.plot(smoothed(run.losses), label=f"{name}: {100 * np.mean(run.right):.1f} %", **style)
         rate.plot(run.rates, **style)
-    accuracy = {name: f"{100 * np.mean(run.right):.1f} %" for name, run in runs.items()}
-    label_line(loss, runs[WITHOUT].losses, f"{WITHOUT}: {accuracy[WITHOUT]} right", COLORS[WITHOUT], 0.98)
-    both = f"{LROPS}: {accuracy[LROPS]} right\nKeras' CosineDecay (thin line), with warmup: {accuracy[KERAS]} right"
-    label_line(loss, np.maximum(runs[LROPS].losses, runs[KERAS].losses), both, COLORS[LROPS], 0.98)
+    equal = "" if gained(runs[LROPS], runs[KERAS]) else "\nThe two with warmup are equal within chance."
+    loss.legend(
+        title=f"Right, of {len(runs[LROPS].right)} test images (one seed).{equal}",
+        loc="center right",
+        bbox_to_anchor=(1, 0.74),
+    )
     loss.set_yscale("log")
-    loss.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     loss.set_ylabel("training loss (cross entropy, nats)")
     loss.set_title(
         f"Vision Transformer on handwritten digits, AdamW, peak rate {options.peak:g}. Bold: mean of 25 steps",
         fontsize=9.5,
     )
-    figure.suptitle(verdict(runs), fontsize=13, fontweight="bold")
+    figure.suptitle(headline(runs), fontsize=13, fontweight="bold")
     rate.set_title("The two curves with warmup are the same", fontsize=9.5)
     rate.set_ylabel("learning rate")
-    rate.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     rate.set_ylim(0, 1.1 * options.peak)
+    rate.set_xlim(0, options.total_steps)
+    rate.set_xlabel("optimizer step")
     for panel in (loss, rate):
+        panel.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         panel.axvspan(0, options.warmup_steps, color="0.93", linewidth=0, zorder=0)
-        panel.set_xlim(0, total)
-        panel.set_xlabel("optimizer step")
         panel.grid(axis="y", color="0.88", linewidth=0.6, zorder=1)
-    loss.text(options.warmup_steps / 2, 0.02, "warmup", transform=loss.get_xaxis_transform(), ha="center", color="0.4")
-    for place, (name, run) in enumerate(runs.items()):
-        low, middle, high = milliseconds(run)
-        time_axes.barh(
-            place, middle, color=COLORS[name], height=0.5, xerr=[[middle - low], [high - middle]], ecolor="0.6"
-        )
-        time_axes.text(0, place - 0.32, f"{name}: {middle:.1f} ms", fontsize=9, va="bottom")
-    time_axes.set_ylim(len(runs) - 0.6, -0.7)  # the first at the top
-    time_axes.set_yticks([])
-    time_axes.set_title("Step time: median and middle half", fontsize=9.5)
-    time_axes.set_xlabel("milliseconds (lower is better)")
-    for panel in axes.values():
         panel.spines[["top", "right"]].set_visible(False)
+    loss.text(options.warmup_steps / 2, 0.02, "warmup", transform=loss.get_xaxis_transform(), ha="center", color="0.4")
     figure.savefig(options.output)
-
-
-def label_line(axes, losses, text, color, right):
-    """Writes a line's name over its end, where no step of it reaches."""
-    end = losses[len(losses) // 2 :]
-    axes.text(
-        right, 1.15 * np.nanmax(end), text, color=color, ha="right", va="bottom", transform=axes.get_yaxis_transform()
-    )
 
 
 def main():

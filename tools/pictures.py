@@ -34,7 +34,7 @@ def curves():
 
 def draw(schedule, path, last):
     """The picture of one curve."""
-    figure = matplotlib.figure.Figure(figsize=(7.2, 3.4), layout="constrained", dpi=100)
+    figure = matplotlib.figure.Figure(figsize=(7.2, 3.4), layout="constrained", dpi=200)
     plotting.plot(schedule, ax=figure.subplots(), last=last)
     save(figure, path)
 
@@ -51,7 +51,7 @@ NAMES = {
 
 def draw_all(schedules, path):
     """The curves over each other, with their names on the lines."""
-    figure = matplotlib.figure.Figure(figsize=(10, 3.8), layout="constrained", dpi=100)
+    figure = matplotlib.figure.Figure(figsize=(10, 3.8), layout="constrained", dpi=200)
     names = [NAMES[name][0] for name in NAMES]
     ax = plotting.plot(*[schedules[name] for name in NAMES], ax=figure.subplots(), labels=names, last=TOTAL + 1000)
     ax.get_legend().remove()

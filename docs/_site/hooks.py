@@ -1,7 +1,7 @@
-"""What MkDocs does for this project beside its plugins: pages from outside docs/, the notebook, and links.
+"""What MkDocs does for this project in addition to its plugins: pages from outside docs/, the notebook, and links.
 
-The Markdown files are written for GitHub. A link there names a file of the repository by a relative path. On the site it
-leads to the page of that file, if there is one, and otherwise to GitHub.
+The Markdown files are written for GitHub. A link there names a file of the repository by a relative path. On the site
+it leads to the page of that file, if there is one, and otherwise to GitHub.
 """
 
 import json

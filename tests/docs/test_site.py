@@ -1,12 +1,17 @@
 """What the pages promise: links lead somewhere, the FAQ's blocks run, and the tour prints what is stored in it."""
 
 import contextlib
+import importlib
 import io
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from processes import run_snippet
+
+import lrops
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.search(r'^Source = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[1]
@@ -96,3 +101,36 @@ def test_the_faq_runs(printed_by):
     assert first == ["[1.e-06 1.e-03]"]
     assert float(logged[-1].strip("[]")) == pytest.approx(5e-6)  # the second step of the new curve
     assert counted == ["20"]
+
+
+LOAD = """
+import sys
+if sys.argv[1] == "import lrops":
+    import lrops
+if sys.argv[2] == "keras":
+    import keras
+else:
+    import tf_keras as keras
+print(keras.models.load_model(sys.argv[3]).optimizer.iterations.numpy())
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "file", "said"),
+    [
+        ("keras", "model.keras", "could not be deserialized properly"),
+        ("keras", "model.keras", "Could not locate class 'WarmupCosineDecay'"),
+        ("tf_keras", "model.keras", "Cannot convert 'WarmupCosineDecay' to EagerTensor of dtype float"),
+        ("tf_keras", "model.h5", "Unknown decay: 'WarmupCosineDecay'"),
+    ],
+)
+def test_what_a_process_without_lrops_says_of_a_model(library, file, said, tmp_path):
+    library_module = importlib.import_module(library)
+    model = library_module.Sequential([library_module.Input((1,)), library_module.layers.Dense(1)])
+    model.compile(library_module.optimizers.Adam(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
+    model.fit(np.ones((8, 1)), np.ones((8, 1)), batch_size=1, verbose=0)
+    model.save(tmp_path / file)
+    without = run_snippet(LOAD, "", library, file, folder=tmp_path)
+    assert without.returncode and said in without.stderr, without.stderr
+    assert said in re.sub(r"\s+", " ", text_of("docs/troubleshooting.md"))
+    assert run_snippet(LOAD, "import lrops", library, file, folder=tmp_path).stdout == "8\n"
