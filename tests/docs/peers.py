@@ -14,12 +14,16 @@ def _half_cosine(progress):
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-def _line(progress):
-    return 1 - progress
+_DECAYS = {
+    "cosine": _half_cosine,
+    "linear": lambda progress: 1 - progress,
+    "1-sqrt": lambda progress: 1 - math.sqrt(progress),
+}
 
 
-def _minus_sqrt(progress):
-    return 1 - math.sqrt(progress)
+def _warmed(start, peak, warmup, after):
+    """A line from `start` to `peak`, and then `after`."""
+    return lambda step: start + (peak - start) * step / warmup if step < warmup else after(step)
 
 
 # TensorFlow Model Garden, official/modeling/optimization/lr_schedule.py at 00b830c: around tf_keras, in its float32.
@@ -34,39 +38,24 @@ def PolynomialDecayWithOffset(offset=0, **arguments):
 
 
 def LinearWarmup(after_warmup_lr_sched, warmup_steps, warmup_learning_rate):
-    last = after_warmup_lr_sched(warmup_steps)
-
-    def rate(step):
-        if step < warmup_steps:
-            return warmup_learning_rate + step / warmup_steps * (last - warmup_learning_rate)
-        return after_warmup_lr_sched(step)
-
-    return rate
+    return _warmed(warmup_learning_rate, after_warmup_lr_sched(warmup_steps), warmup_steps, after_warmup_lr_sched)
 
 
 # The same, official/nlp/optimization.py at 0015eed; google-research/bert, optimization.py at 02102db, has it too.
 def WarmUp(initial_learning_rate, decay_schedule_fn, warmup_steps):
-    return lambda step: initial_learning_rate * step / warmup_steps if step < warmup_steps else decay_schedule_fn(step)
+    return _warmed(0, initial_learning_rate, warmup_steps, decay_schedule_fn)
 
 
 # Hugging Face transformers, src/transformers/optimization.py at 005edac.
 def get_cosine_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps):
-    return get_scheduler("cosine_with_min_lr", optimizer, num_warmup_steps, num_training_steps, {"min_lr": 0.0})
+    length = num_training_steps - num_warmup_steps
+    decay = lambda step: optimizer.lr * max(0, _half_cosine((step - num_warmup_steps) / length))  # noqa: E731
+    return _warmed(0, optimizer.lr, num_warmup_steps, decay)
 
 
 def get_scheduler(name, optimizer, num_warmup_steps, num_training_steps, scheduler_specific_kwargs):
-    return _HUGGING_FACE[name](optimizer.lr, num_warmup_steps, num_training_steps, **scheduler_specific_kwargs)
-
-
-def _cosine_with_min_lr(peak, warmup, total, min_lr):
-    low = min_lr / peak
-
-    def rate(step):
-        if step < warmup:
-            return peak * step / max(1, warmup)
-        return peak * max(0, low + (1 - low) * _half_cosine((step - warmup) / max(1, total - warmup)))
-
-    return rate
+    made = {"cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr, "warmup_stable_decay": _warmup_stable_decay}
+    return made[name](optimizer.lr, num_warmup_steps, num_training_steps, **scheduler_specific_kwargs)
 
 
 def _cosine_warmup_with_min_lr(peak, warmup, total, min_lr, warmup_lr_rate=None):
@@ -83,94 +72,46 @@ def _cosine_warmup_with_min_lr(peak, warmup, total, min_lr, warmup_lr_rate=None)
 
 
 def _warmup_stable_decay(peak, warmup, total, num_decay_steps, decay_type="cosine", min_lr_ratio=0.0):
-    stable = total - num_decay_steps
-    decay = {"linear": _line, "cosine": _half_cosine, "1-sqrt": _minus_sqrt}[decay_type]
+    def after(step):
+        progress = min(max((step - (total - num_decay_steps)) / num_decay_steps, 0), 1)
+        return peak * (min_lr_ratio + (1 - min_lr_ratio) * _DECAYS[decay_type](progress))
 
-    def rate(step):
-        if step < warmup:
-            return peak * (min_lr_ratio + (1 - min_lr_ratio) * step / max(1, warmup))
-        if step < stable:
-            return peak
-        if step < total:
-            return peak * (min_lr_ratio + (1 - min_lr_ratio) * decay((step - stable) / max(1, num_decay_steps)))
-        return peak * min_lr_ratio
-
-    return rate
+    return _warmed(min_lr_ratio * peak, peak, warmup, after)
 
 
 def get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps, num_cycles):
-    def rate(step):
-        if step < num_warmup_steps:
-            return optimizer.lr * step / max(1, num_warmup_steps)
-        progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+    def after(step):
+        progress = (step - num_warmup_steps) / (num_training_steps - num_warmup_steps)
         return optimizer.lr * max(0, _half_cosine((num_cycles * progress) % 1)) if progress < 1 else 0.0
 
-    return rate
+    return _warmed(0, optimizer.lr, num_warmup_steps, after)
 
 
 def get_linear_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps):
-    def rate(step):
-        if step < num_warmup_steps:
-            return optimizer.lr * step / max(1, num_warmup_steps)
-        return optimizer.lr * max(0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
-
-    return rate
+    length = num_training_steps - num_warmup_steps
+    after = lambda step: optimizer.lr * max(0, (num_training_steps - step) / length)  # noqa: E731
+    return _warmed(0, optimizer.lr, num_warmup_steps, after)
 
 
 def get_inverse_sqrt_schedule(optimizer, num_warmup_steps, timescale=None):
-    timescale = timescale or num_warmup_steps or 10_000
-
-    def rate(step):
-        if step < num_warmup_steps:
-            return optimizer.lr * step / max(1, num_warmup_steps)
-        return optimizer.lr / math.sqrt((step + timescale - num_warmup_steps) / timescale)
-
-    return rate
+    shift = (timescale or num_warmup_steps) - num_warmup_steps
+    after = lambda step: optimizer.lr / math.sqrt((step + shift) / (num_warmup_steps + shift))  # noqa: E731
+    return _warmed(0, optimizer.lr, num_warmup_steps, after)
 
 
-_HUGGING_FACE = {
-    "cosine_with_min_lr": _cosine_with_min_lr,
-    "cosine_warmup_with_min_lr": _cosine_warmup_with_min_lr,
-    "warmup_stable_decay": _warmup_stable_decay,
-}
+# PyTorch, torch/optim/lr_scheduler.py at 008f727: its closed forms. (It computes each rate from the one before.)
+def LinearLR(optimizer, start_factor, total_iters):
+    return lambda step: optimizer.lr * (start_factor + (1 - start_factor) * min(step, total_iters) / total_iters)
 
 
-# PyTorch, torch/optim/lr_scheduler.py at 008f727: each rate from the one before it, and from the closed form at a
-# milestone.
-class LinearLR:
-    def __init__(self, optimizer, start_factor, total_iters):
-        self.peak, self.start, self.last = optimizer.lr, start_factor, total_iters
-
-    def next(self, step, rate):
-        if step == 0:
-            return self.peak * self.start
-        if step > self.last:
-            return rate
-        return rate * (1 + (1 - self.start) / (self.last * self.start + (step - 1) * (1 - self.start)))
-
-
-class CosineAnnealingLR:
-    def __init__(self, optimizer, T_max, eta_min=0.0):
-        self.peak, self.last, self.low = optimizer.lr, T_max, eta_min
-
-    def next(self, step, rate):
-        if step == 0:
-            return self.peak
-        if (step - 1 - self.last) % (2 * self.last) == 0:
-            return rate + (self.peak - self.low) * (1 - math.cos(math.pi / self.last)) / 2
-        ratio = _half_cosine(step / self.last) / _half_cosine((step - 1) / self.last)
-        return ratio * (rate - self.low) + self.low
+def CosineAnnealingLR(optimizer, T_max, eta_min=0.0):
+    return lambda step: eta_min + (optimizer.lr - eta_min) * _half_cosine(step / T_max)
 
 
 def SequentialLR(optimizer, schedulers, milestones):
-    rates = []
-
     def rate(step):
-        while len(rates) <= step:
-            index = bisect.bisect_right(milestones, len(rates))
-            begun = milestones[index - 1] if index else 0
-            rates.append(schedulers[index].next(len(rates) - begun, rates[-1] if rates else None))
-        return rates[step]
+        index = bisect.bisect_right(milestones, step)
+        return schedulers[index](step - milestones[index - 1] if index else step)
 
     return rate
 
@@ -179,28 +120,22 @@ def SequentialLR(optimizer, schedulers, milestones):
 def CosineLRScheduler(
     optimizer, t_initial, lr_min=0.0, warmup_t=0, warmup_lr_init=0.0, warmup_prefix=False, t_in_epochs=True
 ):
-    def rate(step):
-        if step < warmup_t:
-            return warmup_lr_init + step * (optimizer.lr - warmup_lr_init) / warmup_t
+    def after(step):
         step -= warmup_t if warmup_prefix else 0
         return lr_min + (optimizer.lr - lr_min) * _half_cosine(step / t_initial) if step < t_initial else lr_min
 
-    return rate
+    return _warmed(warmup_lr_init, optimizer.lr, warmup_t, after)
 
 
 # timm, timm/scheduler/wsd_lr.py at 803b7c2.
 def WSDLRScheduler(
     optimizer, t_initial, decay_t, lr_min=0.0, decay_fn="1-sqrt", warmup_t=0, warmup_lr_init=0.0, t_in_epochs=True
 ):
-    decay = {"linear": _line, "1-sqrt": _minus_sqrt, "cosine": _half_cosine}[decay_fn]
-
-    def rate(step):
-        if step < warmup_t:
-            return warmup_lr_init + step * (optimizer.lr - warmup_lr_init) / warmup_t
+    def after(step):
         progress = (step - warmup_t - (t_initial - decay_t)) / decay_t
-        return lr_min + (optimizer.lr - lr_min) * decay(min(max(progress, 0), 1))
+        return lr_min + (optimizer.lr - lr_min) * _DECAYS[decay_fn](min(max(progress, 0), 1))
 
-    return rate
+    return _warmed(warmup_lr_init, optimizer.lr, warmup_t, after)
 
 
 # Megatron-LM, megatron/core/optimizer_param_scheduler.py at 00caa53; megatron/training/training.py counts in samples.
@@ -214,7 +149,7 @@ def megatron(flags):
     begin = warmup
     if style == "WSD":
         style, begin = given["--lr-wsd-decay-style"], decay - int(given["--lr-wsd-decay-iters"]) * batch
-    bends = {"linear": _line, "cosine": _half_cosine, "minus_sqrt": _minus_sqrt}
+    decays = _DECAYS | {"minus_sqrt": _DECAYS["1-sqrt"]}
 
     def rate(iteration):
         samples = iteration * batch
@@ -224,7 +159,7 @@ def megatron(flags):
             return low
         if style == "inverse-square-root":
             return max(low, peak * max(warmup, 1) ** 0.5 / max(samples, 1) ** 0.5)
-        return low + (peak - low) * bends[style](max(samples - begin, 0) / (decay - begin))
+        return low + (peak - low) * decays[style](max(samples - begin, 0) / (decay - begin))
 
     return rate
 
