@@ -234,7 +234,7 @@ def main():
     chart(results, ROOT / "docs" / "overhead.png")
     models = "MobileNetV3Small|EfficientNetB0"
     few, all_but_one = ([name for name in names if name != CONSTANT] for names in (REAL, CORE))
-    corner = "Time of a training step / with a constant rate (of the first call)"
+    corner = "Training step / constant rate (first call / constant rate)"
     pages = {
         "README.md": summary(results, f"{models}|AdamW, 100 variables, graph", few, corner),
         "docs/performance.md": summary(results, f"{models}|AdamW, [13]00 variables, (graph|xla)", all_but_one, corner),
