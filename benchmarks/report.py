@@ -215,7 +215,7 @@ def chart(results, path):
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#d9d9d9", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=220)
 
 
 def replace(path, mark, text):

@@ -189,7 +189,7 @@ def smoothed(values, width=25):
 
 def draw(runs, options):
     """The losses above; below, the rates that were applied."""
-    figure = matplotlib.figure.Figure(figsize=(9, 7), layout="constrained", dpi=200)
+    figure = matplotlib.figure.Figure(figsize=(9, 7), layout="constrained", dpi=240)
     loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for name, run in runs.items():
         # Two runs lie over each other: the line below is wider.
@@ -199,9 +199,9 @@ def draw(runs, options):
         rate.plot(run.rates, **style)
     equal = "" if gained(runs[LROPS], runs[KERAS]) else "\nThe two with warmup are equal within chance."
     loss.legend(
-        title=f"Right, of {len(runs[LROPS].right)} test images (one seed).{equal}",
+        title=f"Classified right, of {len(runs[LROPS].right)} test images (one seed).{equal}",
         loc="center right",
-        bbox_to_anchor=(1, 0.74),
+        bbox_to_anchor=(1, 0.7),
     )
     loss.set_yscale("log")
     loss.set_ylabel("training loss (cross entropy, nats)")

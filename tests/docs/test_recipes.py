@@ -150,25 +150,8 @@ def check_weight_decay(names):
     assert [float(factor(step)) for step in (0, 16, 160)] == pytest.approx([1, 1, 0.1])
 
 
-CHECKS = [
-    check_count,
-    check_log,
-    check_look,
-    check_resume,
-    check_longer,
-    check_accumulate,
-    check_batch_size,
-    check_batch_size_midway,
-    check_constant,
-    check_any_schedule,
-    check_middle,
-    check_cool_down,
-    check_divides,
-    check_several,
-    check_plateau,
-    check_weight_decay,
-]
-CHECKS = dict(zip(SECTIONS, CHECKS, strict=True))
+# The functions above are in the order of the page.
+CHECKS = dict(zip(SECTIONS, [check for name, check in globals().items() if name.startswith("check_")], strict=True))
 
 
 @pytest.mark.parametrize("name", SECTIONS)
