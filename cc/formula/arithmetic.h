@@ -1,12 +1,12 @@
-// 64-bit integer arithmetic on non-negative real numbers: Real, Product, Sum, Quotient, SquareRoot, and what the type U
-// must offer.
+// Non-negative real numbers in 64-bit integers: the number type U, Real, its arithmetic, and Round, which gives the
+// bits of a floating-point number.
 //
 // Why integers? In float64 the paths would differ: XLA and nvcc contract a*b+c into a fused multiply-add and a CPU
 // build does not, each has its own sine, and some flush subnormals. About one step in 10^8 would then round to another
 // float32 on another path. Integer arithmetic is identical on every machine, so every path yields the same bits. 64
 // significant bits keep the error below 2^-59 of the value before rounding, so the float32 is correctly rounded except
 // for about one step in 10^10, where it is off by at most 0.5 + 2^-35 ulp. docs/exactness.md derives the bound that
-// each function below states.
+// each function states.
 //
 // NVRTC compiles these headers alone, so they use no include, no allocation, no floating point and no branch on data.
 #ifndef LROPS_FORMULA_ARITHMETIC_H_
@@ -49,15 +49,15 @@ LROPS_HOST_DEVICE inline u64 MultiplyHigh(u64 a, u64 b) {
 #endif
 }
 
-// table[index]; a table has at most kTable numbers.
+// table[index]. A table has at most kTable numbers.
 constexpr u64 kTable = 64;
-LROPS_HOST_DEVICE inline u64 Take(const u64* table, u64 /*count*/, u64 index) { return table[index]; }
+LROPS_HOST_DEVICE inline u64 Gather(const u64* table, u64 /*count*/, u64 index) { return table[index]; }
 
-// ---- A non-negative real number: significand * 2^-(64 + exponent), the top bit of the significand set. Its lowest bit
-// is "sticky": it is also set if anything below it was cut off, so that a tie seen later is really a tie. Zero has
-// significand 0 and an exponent above kFar, which exceeds every shift.
+// ---- A non-negative real number: significand * 2^-(64 + exponent). The top bit of the significand is set. Its lowest
+// bit is sticky: it is also set if anything below it was cut off, so that a tie seen later is really a tie. Zero has
+// significand 0 and an exponent of kZeroExponent or more, which exceeds every shift.
 
-constexpr u64 kFar = u64{1} << 20;
+constexpr u64 kZeroExponent = u64{1} << 20;
 
 template <class U>
 struct Real {
@@ -76,6 +76,11 @@ LROPS_HOST_DEVICE inline Real<U> Constant(U like, Real<u64> value) {
 }
 
 template <class U>
+LROPS_HOST_DEVICE inline Real<U> Zero(U like) {
+  return {Constant(like, 0), Constant(like, 2 * kZeroExponent)};
+}
+
+template <class U>
 LROPS_HOST_DEVICE inline U NonZero(U x) {  // 0 or 1
   return ShiftRight(x | (Constant(x, 0) - x), Constant(x, 63));
 }
@@ -89,8 +94,8 @@ LROPS_HOST_DEVICE inline U ShiftRightSticky(U x, U by) {
 template <class U>
 LROPS_HOST_DEVICE inline Real<U> Normalized(U significand, U exponent) {
   const U zeros = LeadingZeros(significand);
-  const U far = ShiftLeft(ShiftRight(zeros, Constant(zeros, 6)), Constant(zeros, 20));  // kFar where significand is 0
-  return {ShiftLeft(significand, zeros), exponent + zeros + far};
+  const U if_zero = ShiftLeft(ShiftRight(zeros, Constant(zeros, 6)), Constant(zeros, 20));  // kZeroExponent, or 0
+  return {ShiftLeft(significand, zeros), exponent + zeros + if_zero};
 }
 
 template <class U>
@@ -118,42 +123,55 @@ LROPS_HOST_DEVICE inline Real<U> Sum(Real<U> a, Real<U> b, U minus) {
   return Normalized(ShiftRight(sum, carry) | (sum & carry) | ShiftLeft(carry, Constant(sum, 63)), exponent - carry);
 }
 
-// ---- Binary search: the index of the last of `count` ascending numbers that is <= x; 0 if all are above x.
+// ---- Binary search: the index of the last of `count` ascending numbers that is <= x, which is one less than
+// std::upper_bound gives. If all are above x: 0.
 
 template <class U>
-LROPS_HOST_DEVICE inline U LastNotAbove(const u64* ascending, u64 count, U x) {
+LROPS_HOST_DEVICE inline U IndexBeforeUpperBound(const u64* ascending, u64 count, U x) {
   U index = Constant(x, 0);
   for (u64 stride = kTable / 2; stride > 0; stride /= 2) {
     if (stride >= count) continue;
     const U next = index + Constant(x, stride);
-    const U number = Take(ascending, count, Min(next, Constant(x, count - 1)));
+    const U number = Gather(ascending, count, Min(next, Constant(x, count - 1)));
     index = Select(next < Constant(x, count), Select(x < number, index, next), index);
   }
   return index;
 }
 
-// ---- n / d with 0 <= n < d <= 2^62, where d is known beforehand.
+// ---- n / d with 0 <= n < d <= 2^62. The host knows d, and computes its reciprocal.
 
+template <class U>
 struct Divisor {
-  u64 value;       // d shifted into [2^62, 2^63)
-  u64 reciprocal;  // floor((2^126 - 1) / value)
-  u64 shift;       // by how much d was shifted
+  U value;       // d shifted into [2^62, 2^63)
+  U reciprocal;  // floor((2^126 - 1) / value)
+  U shift;       // by how much d was shifted
 };
+
+template <class Condition, class U>
+LROPS_HOST_DEVICE inline Divisor<U> Select(Condition condition, Divisor<U> yes, Divisor<U> no) {
+  return {Select(condition, yes.value, no.value), Select(condition, yes.reciprocal, no.reciprocal),
+          Select(condition, yes.shift, no.shift)};
+}
+
+template <class U>
+LROPS_HOST_DEVICE inline Divisor<U> Constant(U like, Divisor<u64> d) {
+  return {Constant(like, d.value), Constant(like, d.reciprocal), Constant(like, d.shift)};
+}
 
 // The error is below 2^-63 of the quotient.
 template <class U>
-LROPS_HOST_DEVICE inline Real<U> Quotient(U n, U value, U reciprocal, U shift) {
+LROPS_HOST_DEVICE inline Real<U> Quotient(U n, Divisor<U> d) {
   const U zeros = LeadingZeros(n);
   const U numerator = ShiftLeft(n, zeros);
-  U quotient = MultiplyHigh(numerator, reciprocal);  // of numerator * 2^62, at most one too small
-  U rest = ShiftLeft(numerator, Constant(n, 62)) - quotient * value;
-  const U fits = ShiftRight(rest - value, Constant(n, 63)) ^ Constant(n, 1);  // 1 where rest >= value
+  U quotient = MultiplyHigh(numerator, d.reciprocal);  // of numerator * 2^62, at most one too small
+  U rest = ShiftLeft(numerator, Constant(n, 62)) - quotient * d.value;
+  const U fits = ShiftRight(rest - d.value, Constant(n, 63)) ^ Constant(n, 1);  // 1 where rest >= d.value
   quotient = quotient + fits;
-  rest = rest - fits * value;
-  return WithSticky(Normalized(quotient, zeros - shift - Constant(n, 2)), rest);
+  rest = rest - fits * d.value;
+  return WithSticky(Normalized(quotient, zeros - d.shift - Constant(n, 2)), rest);
 }
 
-// ---- Roots, by Newton's method without a branch
+// ---- Roots and reciprocals, by Newton's method without a branch
 
 // 1 / sqrt(n) of an integer n > 0. The result is never too large, and too small by less than 2^-61 of it. The result
 // for 0 has no meaning.
@@ -203,6 +221,29 @@ LROPS_HOST_DEVICE inline Real<U> HalfReciprocal(U d) {
   const U twice_less = constant(~u64{0}) - MultiplyHigh(d, first);                   // 2 - d * first, times 2^63
   const U second = ShiftLeft(MultiplyHigh(first, twice_less), constant(1));
   return {Max(second, constant(u64{1} << 63)), constant(0)};  // it is above 1/2
+}
+
+// ---- Rounding to the output dtype, the only one of a rate
+
+// How an IEEE binary format (float16, bfloat16, float32, float64) stores numbers that are divided by 2^E.
+struct Format {
+  u64 precision;       // significand bits, the hidden one included: 11, 8, 24, 53
+  u64 exponent_field;  // of numbers in [1/2, 1), less one; 0 if those are subnormal
+  u64 subnormal;       // by how many powers of two those are subnormal, or 0
+};
+
+// The bits of `x` rounded to nearest, ties to even, subnormals included. It must not overflow.
+template <class U>
+LROPS_HOST_DEVICE inline U Round(const Format& format, Real<U> x) {
+  const auto constant = [&](u64 value) { return Constant(x.exponent, value); };
+  const U exponent = x.exponent + constant(format.subnormal);
+  const U larger = Max(exponent, constant(format.exponent_field));
+  const U significand = ShiftRightSticky(x.significand, larger - constant(format.exponent_field));
+  const U kept = ShiftRight(significand, constant(64 - format.precision));
+  const U rest = ShiftRight(ShiftLeft(significand, constant(format.precision)), constant(1));  // a half ulp is 2^62
+  const U up = ShiftRight(rest + (kept & constant(1)) + constant((u64{1} << 62) - 1), constant(63));
+  // The hidden bit of `kept` adds one to the field, and a carry out of the significand another: both are right.
+  return ShiftLeft(larger - exponent, constant(format.precision - 1)) + kept + up;
 }
 
 }  // namespace lrops

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "formula/curve.h"
+#include "formula/constants.h"
 
 namespace lrops {
 
@@ -23,23 +23,23 @@ struct InverseSqrtParameters : Hyperparameters {
   }
 };
 
-// The error message of the first broken rule: the argument, the rule, the value received. Empty if all rules hold.
-inline std::string Refusal(const InverseSqrtParameters& h, const Dtype& dtype) {
-  std::string refusal = internal::SharedRefusal(h, dtype);
-  if (refusal.empty()) {
-    refusal = internal::Refusal({{"hold_steps", h.hold_steps, 0}, {"timescale", h.timescale.value_or(1), 1}});
+// The error message of the first broken rule; empty if all rules hold.
+inline std::string RuleError(const InverseSqrtParameters& h, const Dtype& dtype) {
+  std::string error = internal::CommonRuleError(h, dtype);
+  if (error.empty()) error = internal::CountError("hold_steps", h.hold_steps, 0);
+  if (error.empty()) error = internal::CountError("timescale", h.timescale.value_or(1), 1);
+  if (error.empty() && !h.timescale && h.warmup_steps == 0) {
+    error =
+        "timescale must be given if there is no warmup: it is warmup_steps by default, and must be at least 1. "
+        "Received: timescale=None, warmup_steps=0";
   }
-  if (refusal.empty() && !h.timescale && h.warmup_steps == 0) {
-    return "timescale must be given if there is no warmup: it is warmup_steps by default, and must be at least 1. "
-           "Received: timescale=None, warmup_steps=0";
-  }
-  return refusal;
+  return error;
 }
 
-// The hyper-parameters must have passed Refusal.
+// The hyper-parameters must have passed RuleError.
 inline InverseSqrtCurve MakeCurve(const InverseSqrtParameters& h) {
   InverseSqrtCurve curve;
-  static_cast<Frame&>(curve) = internal::MakeFrame(h);
+  static_cast<CommonConstants&>(curve) = internal::MakeCommonConstants(h);
   curve.decay_start = static_cast<u64>(h.warmup_steps) + static_cast<u64>(h.hold_steps);
   curve.timescale = static_cast<u64>(h.timescale.value_or(h.warmup_steps));
   curve.inverse_root = InverseSquareRoot(curve.timescale);

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "formula/curve.h"
+#include "formula/constants.h"
 
 namespace lrops {
 
@@ -49,7 +49,7 @@ class ExactProduct {
     for (u64& digit : digits_) {
       const u128 product = static_cast<u128>(digit) * factor + carry;
       digit = static_cast<u64>(product);
-      carry = Bits64(product);
+      carry = High64(product);
     }
     if (carry) digits_.push_back(carry);
     exponent_ += exponent;
@@ -65,7 +65,7 @@ class ExactProduct {
     return static_cast<std::int64_t>(whole + (half && (whole % 2 == 1 || AnyBelow(point - 1))));
   }
 
-  // As a Real, cut to 64 bits with a sticky end. The product must lie in (0, 1].
+  // As a Real, cut to 64 bits with a sticky bit. The product must lie in (0, 1].
   Real<u64> Cut() const {
     const std::int64_t low = Length() - 64;
     const u64 top = low >= 0 ? From(low) | AnyBelow(low) : From(0) << -low;
@@ -120,51 +120,50 @@ inline std::vector<u64> CycleStarts(const RestartsParameters& h) {
   return starts;
 }
 
-// The error message of the first broken rule: the argument, the rule, the value received. Empty if all rules hold.
-inline std::string Refusal(const RestartsParameters& h, const Dtype& dtype) {
-  using internal::Text;
-  std::string refusal = internal::SharedRefusal(h, dtype);
-  if (refusal.empty()) refusal = internal::RatioRefusal("alpha", h.alpha);
-  if (refusal.empty()) {
-    refusal = internal::Refusal({{"first_decay_steps", h.first_decay_steps, 1}, {"cycles", h.cycles.value_or(1), 1}});
-  }
-  if (!refusal.empty()) return refusal;
+// The error message of the first broken rule; empty if all rules hold.
+inline std::string RuleError(const RestartsParameters& h, const Dtype& dtype) {
+  using internal::ToText;
+  std::string error = internal::CommonRuleError(h, dtype);
+  if (error.empty()) error = internal::RatioError("alpha", h.alpha);
+  if (error.empty()) error = internal::CountError("first_decay_steps", h.first_decay_steps, 1);
+  if (error.empty()) error = internal::CountError("cycles", h.cycles.value_or(1), 1);
+  if (!error.empty()) return error;
   if (!(std::isfinite(h.t_mul) && h.t_mul >= 1)) {
     return "t_mul is the ratio of a cycle's length to the one before and must be finite and at least 1. Received: "
            "t_mul=" +
-           Text(h.t_mul);
+           ToText(h.t_mul);
   }
   if (!(h.m_mul > 0 && h.m_mul <= 1)) {
     return "m_mul is the ratio of a cycle's height above the floor to the one before and must lie in (0, 1]. Received: "
            "m_mul=" +
-           Text(h.m_mul);
+           ToText(h.m_mul);
   }
   const bool alike = internal::AllAlike(h);
   const std::int64_t most = static_cast<std::int64_t>(kTable);
-  const std::string received = " Received: first_decay_steps=" + Text(h.first_decay_steps) +
-                               ", t_mul=" + Text(h.t_mul) + ", m_mul=" + Text(h.m_mul) +
-                               ", cycles=" + (h.cycles ? Text(*h.cycles) : "None");
+  const std::string received = " Received: first_decay_steps=" + ToText(h.first_decay_steps) +
+                               ", t_mul=" + ToText(h.t_mul) + ", m_mul=" + ToText(h.m_mul) +
+                               ", cycles=" + (h.cycles ? ToText(*h.cycles) : "None");
   if (!alike && h.cycles.value_or(1) > most) {
-    return "cycles must be at most " + Text(most) + ", unless t_mul=1 and m_mul=1." + received;
+    return "cycles must be at most " + ToText(most) + ", unless t_mul=1 and m_mul=1." + received;
   }
   const std::int64_t fitting = alike ? internal::FittingAlike(h) : static_cast<std::int64_t>(CycleStarts(h).size()) - 1;
   if (h.cycles.value_or(1) > fitting) {
-    return "the last cycle must end at most 2^62 steps after start_step, and " + Text(fitting) + " of them " +
-           (fitting == 1 ? "does." : "do.") + received + ", warmup_steps=" + Text(h.warmup_steps);
+    return "the last cycle must end at most 2^62 steps after start_step, and " + ToText(fitting) + " of them " +
+           (fitting == 1 ? "does." : "do.") + received + ", warmup_steps=" + ToText(h.warmup_steps);
   }
   if (!alike && fitting > most) {
-    return "cycles must be given if more than " + Text(most) + " of them end within 2^62 steps: a number from 1 to " +
-           Text(most) + ", after which the rate stays at the floor." + received;
+    return "cycles must be given if more than " + ToText(most) + " of them end within 2^62 steps: a number from 1 to " +
+           ToText(most) + ", after which the rate stays at the floor." + received;
   }
   return "";
 }
 
-// The hyper-parameters must have passed Refusal.
+// The hyper-parameters must have passed RuleError.
 inline RestartsCurve MakeCurve(const RestartsParameters& h) {
   RestartsCurve curve{};
-  static_cast<Frame&>(curve) = internal::MakeFrame(h);
+  static_cast<CommonConstants&>(curve) = internal::MakeCommonConstants(h);
   Real<u64> drop;
-  internal::Split(internal::Peak(h).significand, h.alpha, &curve.floor, &drop);
+  internal::SplitPeak(h, h.alpha, &curve.floor, &drop);
   std::vector<u64> starts;
   if (internal::AllAlike(h)) {
     RestartsParameters one = h;

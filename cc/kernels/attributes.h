@@ -10,9 +10,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "formula/curve.h"
-#include "formula/inverse_sqrt.h"
-#include "formula/restarts.h"
+#include "formula/schedule.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/platform/denormal.h"
 
@@ -33,11 +31,8 @@ inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, con
       absl::StrCat(name, " must be a decimal number. Received: ", name, "='", absl::CHexEscape(text), "'"));
 }
 
-inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, std::int64_t* value) {
-  return context->GetAttr(name, value);
-}
-
-inline absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, std::string* value) {
+template <class T>
+absl::Status ReadAttribute(tensorflow::OpKernelConstruction* context, const char* name, T* value) {
   return context->GetAttr(name, value);
 }
 
@@ -66,8 +61,8 @@ absl::Status Read(tensorflow::OpKernelConstruction* context, Schedule<H>* schedu
     return absl::InvalidArgumentError(
         absl::StrCat("dtype must be float16, bfloat16, float32 or float64. Received: dtype=", name));
   }
-  const std::string refusal = Refusal(h, *dtype);
-  if (!refusal.empty()) return absl::InvalidArgumentError(refusal);
+  const std::string error = RuleError(h, *dtype);
+  if (!error.empty()) return absl::InvalidArgumentError(error);
   *schedule = MakeSchedule(h, *dtype);
   return absl::OkStatus();
 }

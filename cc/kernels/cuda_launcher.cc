@@ -26,67 +26,70 @@ namespace {
 enum Kernel { kDecayKernel, kInverseSqrtKernel, kRestartsKernel, kKernels };
 constexpr const char* kNames[kKernels] = {"lrops_warmup_decay", "lrops_warmup_inverse_sqrt",
                                           "lrops_warmup_cosine_restarts"};
+constexpr Kernel KernelOf(const DecayCurve&) { return kDecayKernel; }
+constexpr Kernel KernelOf(const InverseSqrtCurve&) { return kInverseSqrtKernel; }
+constexpr Kernel KernelOf(const RestartsCurve&) { return kRestartsKernel; }
+
 constexpr std::int64_t kWarp = 32;
 constexpr std::int64_t kBlock = 256;
 constexpr std::int64_t kGrid = 4096;  // more than any card runs at once; each thread then takes several elements
+static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the arguments that a kernel can have");
 
 // What cuda.h declares, with every handle as void* and enumerations as int.
 using Result = int;
 constexpr Result kSuccess = 0;
 constexpr Result kUnsupportedPtxVersion = 222;
-constexpr int kJitErrorLogBuffer = 5;
-constexpr int kJitErrorLogBufferSizeBytes = 6;
 
-constexpr char kOtherCure[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
+constexpr char kOtherFix[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
 
 // What to do about a CUDA error, by its number. The first matching row counts.
 constexpr struct {
   Result first, last;
-  const char* cure;
-} kCures[] = {
+  const char* fix;
+} kFixes[] = {
     {2, 2,
-     "The driver needs a little of the GPU's memory beside what TensorFlow took, and it is full: set "
+     "The driver needs a little of the GPU's memory in addition to what TensorFlow took, and it is full: set "
      "TF_FORCE_GPU_ALLOW_GROWTH=true, and end what else `nvidia-smi` shows on this GPU"},
     {209, 209, "The kernel has no code for a card that old: evaluate the schedule on a CPU, with tf.device('CPU:0')"},
+    {218, 218,
+     "The driver's compiler rejects the kernel. That is a fault of lrops: please report it, with the driver's version, "
+     "which `nvidia-smi` shows"},
     {221, 221,
      "The driver's compiler, libnvidia-ptxjitcompiler.so.1, is missing, which is usual in a container: start it with "
      "NVIDIA_DRIVER_CAPABILITIES=compute,utility"},
     {223, 223,
      "The environment forbids the driver to compile the kernel for this card: unset CUDA_DISABLE_PTX_JIT and "
      "CUDA_DISABLE_JIT"},
-    {701, 701, kOtherCure},
-    {703, 709, kOtherCure},
-    {711, 713, kOtherCure},
+    {701, 701, kOtherFix},
+    {703, 709, kOtherFix},
+    {711, 713, kOtherFix},
     {700, 719,
      "Most likely an earlier kernel of the model failed: CUDA reports a failed kernel at the next call, whichever that "
      "is. Run once with CUDA_LAUNCH_BLOCKING=1 to see which one it was. This process cannot use the GPU any more"}};
 
-std::string DriverCure() {
+std::string DriverFix() {
   return std::string("It needs an NVIDIA driver of version ") + kLeastDriver +
          " or newer; `nvidia-smi` names the one of this machine. On a CPU, with tf.device('CPU:0'), the op needs none";
 }
 
-std::string Cure(Result result) {
-  if (result == kUnsupportedPtxVersion) return DriverCure();
-  for (const auto& known : kCures) {
-    if (known.first <= result && result <= known.last) return known.cure;
+std::string Fix(Result result) {
+  if (result == kUnsupportedPtxVersion) return DriverFix();
+  for (const auto& known : kFixes) {
+    if (known.first <= result && result <= known.last) return known.fix;
   }
-  return kOtherCure;
+  return kOtherFix;
 }
 
-static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the arguments that a kernel can have");
-
-class Driver {
- public:
+struct Driver {
   Driver() {
     void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-      error_ = dlerror();
+      error = dlerror();
       return;
     }
     const auto find = [&](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      if (function == nullptr && error_.empty()) error_ = std::string("libcuda.so.1 has no ") + name;
+      if (function == nullptr && error.empty()) error = std::string("libcuda.so.1 has no ") + name;
     };
     find(GetErrorName, "cuGetErrorName");
     find(GetErrorString, "cuGetErrorString");
@@ -95,8 +98,18 @@ class Driver {
     find(LaunchKernel, "cuLaunchKernel");
   }
 
-  // Why the driver cannot be used; empty if it can.
-  const std::string& error() const { return error_; }
+  // What a call returned and what to do about it, or an empty string.
+  std::string Check(const char* call, Result result) const {
+    if (result == kSuccess) return "";
+    const char* name = nullptr;
+    const char* text = nullptr;
+    GetErrorName(result, &name);
+    GetErrorString(result, &text);
+    return std::string(call) + " returned " + (name ? name : std::to_string(result)) +
+           (text ? std::string(" (") + text + ")" : "") + ". " + Fix(result);
+  }
+
+  std::string error;  // why the driver cannot be used; empty if it can
 
   // The functions of cuda.h, without their "cu".
   Result (*GetErrorName)(Result, const char**);
@@ -107,69 +120,40 @@ class Driver {
   Result (*LaunchKernel)(void* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                          unsigned block_y, unsigned block_z, unsigned shared_bytes, void* stream, void** arguments,
                          void** extra);
-
- private:
-  std::string error_;
 };
 
 // The kernels. They belong to no context: at the first launch on a stream, the driver loads them into the stream's
 // context and compiles the PTX for the card. With CUDA_MODULE_LOADING=EAGER it loads them into every context at once.
+// The compiler's log is not asked for: the driver would write it into one buffer, whichever thread makes it compile.
 class Kernels {
  public:
-  // Finds a kernel. Returns what failed, or an empty string. After a failure, the next call tries again.
+  // Finds a kernel. Returns what failed, or an empty string. The driver gets the addresses of local variables, so a
+  // call that fails leaves nothing behind, and the next one tries again.
   std::string Find(const Driver& driver, Kernel kernel, void** found) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (library_ == nullptr) {
-      log_[0] = '\0';
-      jit_values_[0] = log_;
-      jit_values_[1] = reinterpret_cast<void*>(sizeof log_);  // the driver writes here how much it used
-      const std::string error =
-          Check(driver, "cuLibraryLoadData",
-                driver.LibraryLoadData(&library_, kPtx, jit_options_, jit_values_, 2, nullptr, nullptr, 0));
-      if (!error.empty()) return error;
+      void* library = nullptr;
+      const Result result = driver.LibraryLoadData(&library, kPtx, nullptr, nullptr, 0, nullptr, nullptr, 0);
+      if (result != kSuccess) return driver.Check("cuLibraryLoadData", result);
+      library_ = library;
     }
     if (kernels_[kernel] == nullptr) {
-      const std::string error =
-          Check(driver, "cuLibraryGetKernel", driver.LibraryGetKernel(&kernels_[kernel], library_, kNames[kernel]));
-      if (!error.empty()) return error;
+      void* handle = nullptr;
+      const Result result = driver.LibraryGetKernel(&handle, library_, kNames[kernel]);
+      if (result != kSuccess) return driver.Check("cuLibraryGetKernel", result);
+      kernels_[kernel] = handle;
     }
     *found = kernels_[kernel];
     return "";
   }
 
-  // What a launch that failed returned, or an empty string.
-  std::string CheckLaunch(const Driver& driver, Result result) {
-    if (result == kSuccess) return "";
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return Check(driver, "cuLaunchKernel", result);
-  }
-
  private:
-  std::string Check(const Driver& driver, const char* call, Result result) {
-    if (result == kSuccess) return "";
-    const char* name = nullptr;
-    const char* text = nullptr;
-    driver.GetErrorName(result, &name);
-    driver.GetErrorString(result, &text);
-    // Another thread's launch may write to the buffer meanwhile: never read beyond its end.
-    const std::string log(log_, std::find(log_, log_ + sizeof log_, '\0'));
-    std::string said = std::string(call) + " returned " + (name ? name : std::to_string(result)) +
-                       (text ? std::string(" (") + text + ")" : "") + (log.empty() ? "" : "; the log says: " + log) +
-                       ". " + Cure(result);
-    log_[0] = '\0';
-    return said;
-  }
-
   std::mutex mutex_;
   void* library_ = nullptr;
   std::array<void*, kKernels> kernels_{};
-  // The driver's compiler writes its log here. It may compile at a launch, so the buffer lives as long as the library.
-  char log_[4096] = "";
-  int jit_options_[2] = {kJitErrorLogBuffer, kJitErrorLogBufferSizeBytes};
-  void* jit_values_[2] = {};
 };
 
-// Launches a kernel on its type of `curve`. Returns what failed and the cure, or an empty string.
+// Launches a kernel on its type of `curve`. Returns what failed and the fix, or an empty string.
 std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
                    std::int64_t count, void* out, void* stream) {
   // With a null stream the driver would launch in whatever context is current here.
@@ -180,42 +164,35 @@ std::string Launch(Kernel kernel, const void* curve, const Format& format, int b
   // Never destroyed: a thread may launch while the process ends.
   static const Driver& driver = *new Driver;
   static Kernels& kernels = *new Kernels;
-  if (!driver.error().empty()) return driver.error() + ". " + DriverCure();
+  if (!driver.error.empty()) return driver.error + ". " + DriverFix();
   void* found = nullptr;
   const std::string error = kernels.Find(driver, kernel, &found);
   if (!error.empty()) return error;
   void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
   const auto block = static_cast<unsigned>(std::min((count - 1) / kWarp * kWarp + kWarp, kBlock));
   const auto grid = static_cast<unsigned>(std::min((count - 1) / kBlock + 1, kGrid));
-  return kernels.CheckLaunch(driver,
-                             driver.LaunchKernel(found, grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
-}
-
-template <class H>
-std::string Launch(Kernel kernel, const Schedule<H>& schedule, const std::int64_t* step, std::int64_t count, void* out,
-                   void* stream) {
-  if (count == 0) return "";
-  const std::string error =
-      Launch(kernel, &schedule.curve, schedule.format, schedule.dtype->bytes, step, count, out, stream);
-  if (error.empty()) return "";
-  return std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error + ".";
+  return driver.Check("cuLaunchKernel",
+                      driver.LaunchKernel(found, grid, 1, 1, block, 1, 1, 0, stream, arguments, nullptr));
 }
 
 }  // namespace
 
-std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
-                                void* out, void* stream) {
-  return Launch(kDecayKernel, schedule, step, count, out, stream);
+template <class H>
+std::string LaunchLearningRates(const Schedule<H>& schedule, const std::int64_t* step, std::int64_t count, void* out,
+                                void* stream) {
+  if (count == 0) return "";
+  const Kernel kernel = KernelOf(schedule.curve);
+  const std::string error =
+      Launch(kernel, &schedule.curve, schedule.format, schedule.dtype->bytes, step, count, out, stream);
+  return error.empty() ? ""
+                       : std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error + ".";
 }
 
-std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>& schedule, const std::int64_t* step,
-                                std::int64_t count, void* out, void* stream) {
-  return Launch(kInverseSqrtKernel, schedule, step, count, out, stream);
-}
-
-std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,
-                                std::int64_t count, void* out, void* stream) {
-  return Launch(kRestartsKernel, schedule, step, count, out, stream);
-}
+template std::string LaunchLearningRates(const Schedule<DecayParameters>&, const std::int64_t*, std::int64_t, void*,
+                                         void*);
+template std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>&, const std::int64_t*, std::int64_t,
+                                         void*, void*);
+template std::string LaunchLearningRates(const Schedule<RestartsParameters>&, const std::int64_t*, std::int64_t, void*,
+                                         void*);
 
 }  // namespace lrops

@@ -6,21 +6,16 @@
 #include <cstdint>
 #include <string>
 
-#include "formula/curve.h"
-#include "formula/inverse_sqrt.h"
-#include "formula/restarts.h"
+#include "formula/schedule.h"
 
 namespace lrops {
 
 // Schedule::LearningRates on a GPU: puts one launch on `stream` (none if count is 0) and returns without waiting for
 // it. Returns an empty string, or what failed, in CUDA's words, and what to do about it. Any thread may call it,
 // whatever its current context: the stream determines the context. A null stream is an error.
-std::string LaunchLearningRates(const Schedule<DecayParameters>& schedule, const std::int64_t* step, std::int64_t count,
-                                void* out, void* stream);
-std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>& schedule, const std::int64_t* step,
-                                std::int64_t count, void* out, void* stream);
-std::string LaunchLearningRates(const Schedule<RestartsParameters>& schedule, const std::int64_t* step,
-                                std::int64_t count, void* out, void* stream);
+template <class H>
+std::string LaunchLearningRates(const Schedule<H>& schedule, const std::int64_t* step, std::int64_t count, void* out,
+                                void* stream);
 
 }  // namespace lrops
 

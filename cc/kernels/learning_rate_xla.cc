@@ -47,13 +47,7 @@ XlaU64 MultiplyHigh(XlaU64 a, XlaU64 b) {
   return a1 * b1 + ShiftRight(middle, half) + ShiftRight(other, half);
 }
 
-// The `count` numbers at `values`, as a constant of the graph.
-xla::XlaOp Table(XlaU64 like, const u64* values, u64 count) {
-  const std::vector<std::uint64_t> table(values, values + count);
-  return xla::ConstantR1<std::uint64_t>(like.op.builder(), table);
-}
-
-XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
+XlaU64 Gather(const u64* table, u64 count, XlaU64 index) {
   if (count == 1) return Constant(index, *table);
   const auto shape = index.op.builder()->GetShape(index.op);
   if (!shape.ok()) return {index.op.builder()->ReportError(shape.status())};
@@ -61,7 +55,9 @@ XlaU64 Take(const u64* table, u64 count, XlaU64 index) {
   dimensions.add_collapsed_slice_dims(0);
   dimensions.add_start_index_map(0);
   dimensions.set_index_vector_dim(static_cast<std::int64_t>(shape->dimensions().size()));
-  return {xla::Gather(Table(index, table, count), index.op, dimensions, {1})};
+  const std::vector<std::uint64_t> values(table, table + count);
+  const xla::XlaOp constant = xla::ConstantR1<std::uint64_t>(index.op.builder(), values);
+  return {xla::Gather(constant, index.op, dimensions, {1})};
 }
 
 // Returns its argument, as the smaller of two sorted numbers, because XLA never fuses a sort into its consumers.

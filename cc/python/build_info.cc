@@ -1,9 +1,9 @@
-// The build facts, as CMake gives them.
-#include "python/build_info.h"
-
+// The values of lrops.build_info, as CMake gives them. Each commit changes them, so they are kept out of native.cc,
+// which compiles slowly.
 namespace lrops {
 
-const BuildFact kBuildInfo[6] = {
+extern const char* const kBuildInfo[6][2];
+const char* const kBuildInfo[6][2] = {
     {"version", LROPS_VERSION}, {"commit", LROPS_COMMIT},     {"tensorflow", LROPS_TENSORFLOW_VERSION},
     {"keras", LROPS_KERAS},     {"compiler", LROPS_COMPILER}, {"cuda", LROPS_CUDA}};
 

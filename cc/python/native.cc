@@ -10,28 +10,27 @@
 #include <type_traits>
 #include <vector>
 
-#include "formula/curve.h"
-#include "formula/inverse_sqrt.h"
-#include "formula/restarts.h"
-#include "python/build_info.h"
+#include "formula/schedule.h"
 
 namespace py = pybind11;
 
+namespace lrops {
+extern const char* const kBuildInfo[6][2];  // in build_info.cc
+}  // namespace lrops
+
 namespace {
 
-const lrops::Dtype& DtypeNamed(const std::string& name) {
-  const lrops::Dtype* dtype = lrops::FindDtype(name);
-  if (dtype == nullptr) {
-    throw py::value_error("dtype must be 'float16', 'bfloat16', 'float32' or 'float64'. Received: dtype='" + name +
+// The dtype of that name, if all rules hold.
+template <class H>
+const lrops::Dtype& Check(const H& hyperparameters, const std::string& dtype) {
+  const lrops::Dtype* found = lrops::FindDtype(dtype);
+  if (found == nullptr) {
+    throw py::value_error("dtype must be 'float16', 'bfloat16', 'float32' or 'float64'. Received: dtype='" + dtype +
                           "'");
   }
-  return *dtype;
-}
-
-template <class H>
-void Check(const H& hyperparameters, const lrops::Dtype& dtype) {
-  const std::string refusal = Refusal(hyperparameters, dtype);
-  if (!refusal.empty()) throw py::value_error(refusal);
+  const std::string error = RuleError(hyperparameters, *found);
+  if (!error.empty()) throw py::value_error(error);
+  return *found;
 }
 
 template <class T>
@@ -61,8 +60,7 @@ py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const py::k
   const std::string dtype = Cast<std::string>("dtype", arguments);
   if (arguments.size() != known)
     throw py::type_error("unknown argument among " + py::repr(arguments).cast<std::string>());
-  const lrops::Dtype& stored = DtypeNamed(dtype);
-  Check(hyperparameters, stored);
+  const lrops::Dtype& stored = Check(hyperparameters, dtype);
   const py::array_t<std::int64_t, py::array::c_style | py::array::forcecast> step(strided);  // copied if need be
   const std::vector<py::ssize_t> shape(step.shape(), step.shape() + step.ndim());
   py::array result(py::dtype::from_args(py::str(dtype)), shape);
@@ -92,7 +90,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
       "cycle_starts",
       [](std::int64_t warmup_steps, std::int64_t first_decay_steps, double t_mul, std::int64_t at_most) {
         lrops::RestartsParameters restarts{{1, warmup_steps, 0, 0}, first_decay_steps, t_mul, 1, 0, 1};
-        Check(restarts, DtypeNamed("float64"));
+        Check(restarts, "float64");
         restarts.cycles = at_most;
         return lrops::CycleStarts(restarts);
       },

@@ -7,9 +7,7 @@
 #include <sstream>
 #include <string>
 
-#include "formula/curve.h"
-#include "formula/inverse_sqrt.h"
-#include "formula/restarts.h"
+#include "formula/schedule.h"
 #include "kernels/cuda_launcher.h"
 
 namespace {

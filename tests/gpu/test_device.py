@@ -10,23 +10,17 @@ import toolchain
 from processes import run_python
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Runs Python that can import fake_gpu, and returns its output. Without `streams`, every stream is null."""
+def run(*arguments, folder, streams=True):
+    """Runs Python that can import fake_gpu, and returns its output."""
     if tf.test.is_built_with_cuda():
         pytest.skip("its own kernels would not run on this device: see test_placement.py")
-    folder = tmp_path_factory.mktemp("device")
-    environment = toolchain.fake_gpu(folder)
-
-    def run(*arguments, streams=True):
-        done = run_python(*arguments, folder=folder, **environment | ({} if streams else {"LD_PRELOAD": ""}))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
+    done = run_python(*arguments, folder=folder, **toolchain.with_fake_gpu(streams))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 BEGIN = """
+import json
 import fake_gpu
 import lrops
 import tensorflow as tf
@@ -34,84 +28,28 @@ schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
 with tf.device("GPU:0"):
     step = tf.Variable(5, dtype=tf.int64)
 evaluate = tf.function(lambda: schedule(step))
-assert "GPU:0" in step.device and "GPU:0" in evaluate().device
 """
+SCRIPT = """
+import ctypes, faulthandler, os, signal
+said = {"devices": [step.device, evaluate().device]}
 
-
-def test_the_tests_for_a_gpu_pass(run):
-    """Bits and shapes. Left out: what needs CUDA's profiler, or kernels that TensorFlow's CPU build lacks."""
-    options = ["-c", toolchain.ROOT / "pyproject.toml", "-p", "no:cacheprovider", "-p", "fake_gpu"]
-    said = run(
-        "-m",
-        "pytest",
-        *options,
-        toolchain.ROOT / "tests" / "gpu" / "test_gpu.py",
-        "-k",
-        "bits and not xla or any_shape",
-    )
-    assert re.search(r"^=+ 15 passed, \d+ deselected", said, re.MULTILINE), said
-
-
-def test_a_step_in_a_variable_is_evaluated_by_one_launch_and_no_copy(run):
-    script = """
-before = fake_gpu.launches(), fake_gpu.copies()
+launched, copied = fake_gpu.launches(), fake_gpu.copies()
 rates = [evaluate() for _ in range(10)]
-print(fake_gpu.launches() - before[0], fake_gpu.copies() == before[1])
+said["launches and copies of 10"] = [fake_gpu.launches() - launched, fake_gpu.copies() == copied]
 with tf.device("GPU:0"):
     step.assign(tf.constant(7, tf.int64))
-print(evaluate().numpy() == schedule(7).numpy())
-"""
-    assert run("-c", BEGIN + script).split() == ["10", "True", "True"]
+said["another step"] = bool(evaluate().numpy() == schedule(7).numpy())
 
-
-def test_a_device_without_streams_of_cuda_is_an_error_of_the_op(run):
-    """TensorFlow's own GPUs have such streams; the device of a plugin has none."""
-    script = """
-try:
-    evaluate()
-except tf.errors.InternalError as error:
-    print(error.message, fake_gpu.launches())
-"""
-    said = run("-c", BEGIN.replace(' and "GPU:0" in evaluate().device', "") + script, streams=False)
-    assert "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: the device gives no" in said
-    assert said.endswith("0\n")
-
-
-def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(run):
-    script = """
 fake_gpu.library.fake_fail(b"cuLaunchKernel", 719)
+said["errors"] = []
 for attempt in (evaluate, lambda: schedule(step)):
     try:
         attempt()
     except tf.errors.InternalError as error:
-        print(error.message.replace("\\n", " "))
+        said["errors"].append(error.message)
 fake_gpu.library.fake_fail(b"", 0)
-print(evaluate().numpy() == schedule(5).numpy())
-"""
-    *errors, passed = run("-c", BEGIN + script).splitlines()
-    said = "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: cuLaunchKernel returned"
-    assert sum(said in line for line in errors) == 2
-    assert passed == "True"
+said["afterwards"] = bool(evaluate().numpy() == schedule(7).numpy())
 
-
-def test_the_doctor_answers_on_a_gpu_that_tensorflow_knows_little_of(run):
-    answers = run("-c", "import fake_gpu\nfrom lrops import doctor\ndoctor.examine_here()").splitlines()
-    found = {finding["name"]: (finding["status"], finding["says"]) for finding in map(json.loads, answers)}
-    assert found["kernels"][0] == "ok"
-    assert found["driver"] == ("ok", "release none; cuda 12.0; gpus 1")
-    assert found["GPU"] == ("ok", f"cards FAKE (not NVIDIA's); covered by {ptx.FACTS}")
-    assert (
-        found["GPU, eager"]
-        == found["GPU, tf.function"]
-        == ("ok", "50 rates of 5 curves equal the reference, bit for bit")
-    )
-    assert found["GPU, XLA"][0] == "failed"  # XLA has no compiler for it
-
-
-def test_the_host_cannot_touch_the_memory_of_the_device(run):
-    """Else the tests above would prove less than they say."""
-    script = """
-import ctypes, faulthandler, os, signal
 faulthandler.disable()
 with tf.device("GPU:0"):
     tensor = tf.constant([1, 2])
@@ -120,6 +58,62 @@ address.restype = ctypes.c_void_p
 if os.fork() == 0:
     ctypes.c_longlong.from_address(address()).value
     os._exit(0)
-print(os.WTERMSIG(os.wait()[1]) == signal.SIGSEGV)
+said["touching the memory"] = signal.Signals(os.WTERMSIG(os.wait()[1])).name
+print(json.dumps(said))
+
+from lrops import doctor
+doctor.examine_here()
 """
-    assert run("-c", BEGIN + script).split() == ["True"]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What SCRIPT found, and the doctor's findings."""
+    found, *findings = run("-c", BEGIN + SCRIPT, folder=tmp_path_factory.mktemp("device")).splitlines()
+    findings = {finding["name"]: (finding["status"], finding["says"]) for finding in map(json.loads, findings)}
+    return json.loads(found) | {"doctor": findings}
+
+
+def test_the_tests_for_a_gpu_pass(tmp_path):
+    """Bits and shapes. Left out: what needs CUDA's profiler, or kernels that TensorFlow's CPU build lacks."""
+    options = ["-c", toolchain.ROOT / "pyproject.toml", "-p", "no:cacheprovider", "-p", "fake_gpu"]
+    tests = [toolchain.HERE / "test_gpu.py", "-k", "bits and not xla or any_shape"]
+    passed = run("-m", "pytest", *options, *tests, folder=tmp_path)
+    assert re.search(r"^=+ 15 passed, \d+ deselected", passed, re.MULTILINE), passed
+
+
+def test_a_step_in_a_variable_is_evaluated_by_one_launch_and_no_copy(said):
+    assert all("GPU:0" in device for device in said["devices"])
+    assert said["launches and copies of 10"] == [10, True]
+    assert said["another step"]
+    # Else the host could have evaluated it unseen.
+    assert said["touching the memory"] == "SIGSEGV"
+
+
+def test_a_device_without_streams_of_cuda_is_an_error_of_the_op(tmp_path):
+    """TensorFlow's own GPUs have such streams; the device of a plugin has none."""
+    script = """
+try:
+    evaluate()
+except tf.errors.InternalError as error:
+    print(error.message, fake_gpu.launches())
+"""
+    error = run("-c", BEGIN + script, folder=tmp_path, streams=False)
+    assert "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: the device gives no" in error
+    assert error.endswith("0\n")
+
+
+def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(said):
+    begin = "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: cuLaunchKernel returned"
+    assert len(said["errors"]) == 2 and all(begin in error for error in said["errors"])
+    assert said["afterwards"]
+
+
+def test_the_doctor_answers_on_a_gpu_that_tensorflow_knows_little_of(said):
+    found = said["doctor"]
+    assert found["kernels"][0] == "ok"
+    assert found["driver"] == ("ok", "release none; cuda 12.0; gpus 1")
+    assert found["GPU"] == ("ok", f"cards FAKE (not NVIDIA's); covered by {ptx.FACTS}")
+    equal = ("ok", "50 rates of 5 curves equal the reference, bit for bit")
+    assert found["GPU, eager"] == found["GPU, tf.function"] == equal
+    assert found["GPU, XLA"][0] == "failed"  # XLA has no compiler for it

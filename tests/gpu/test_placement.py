@@ -74,7 +74,7 @@ def placed(tmp_path_factory):
     if not tf.test.is_built_with_cuda():
         pytest.skip("TensorFlow for the CPU has no kernels for a GPU that it could place")
     folder = tmp_path_factory.mktemp("placement")
-    environment = toolchain.fake_gpu(folder)
+    environment = toolchain.with_fake_gpu()
 
     @functools.cache
     def placed(rate, devices=1):

@@ -1,9 +1,12 @@
 """The compilers of the tests in this folder, and the PTX that they try."""
 
+import atexit
+import functools
 import importlib.metadata
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import ptx_on_host
@@ -29,23 +32,23 @@ def shared_library(path, *arguments):
     assert done.returncode == 0, done.stderr
 
 
-def libraries_first_in(folder):
-    """An LD_LIBRARY_PATH for which the libraries of a folder come before all others."""
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
-
-
-def fake_gpu(folder):
-    """Builds the device of fake_gpu.cc over the driver of fake_libcuda.cc.
-
-    Returns:
-        The environment in which a process can `import fake_gpu`; without LD_PRELOAD its streams are null.
-    """
+@functools.cache
+def fake_gpu():
+    """The path of libcuda.so.1, built once: the driver of fake_libcuda.cc, and the device of fake_gpu.cc over it."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     ptx_on_host.write_header(PTX.read_text(), folder)
-    library = folder / "libcuda.so.1"
-    shared_library(library, HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc", "-isystem", tf.sysconfig.get_include())
+    options = ["-Wl,-soname,libcuda.so.1", "-isystem", tf.sysconfig.get_include()]
+    shared_library(folder / "libcuda.so.1", HERE / "fake_gpu.cc", HERE / "fake_libcuda.cc", *options)
+    return folder / "libcuda.so.1"
+
+
+def with_fake_gpu(streams=True):
+    """The environment in which a process can `import fake_gpu`. Without `streams`, every stream is null."""
+    library = fake_gpu()
     return {
-        "LD_LIBRARY_PATH": libraries_first_in(folder),
-        "LD_PRELOAD": str(library),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(library.parent), os.environ.get("LD_LIBRARY_PATH")])),
+        "LD_PRELOAD": str(library) if streams else "",
         "LROPS_TEST_GPU": str(library),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }

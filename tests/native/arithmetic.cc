@@ -17,7 +17,7 @@ void sum(const u64* a, const u64* b, u64 minus, u64* out) {
 }
 
 void quotient(u64 n, const u64* divisor, u64* out) {
-  const Real<u64> result = lrops::Quotient(n, divisor[0], divisor[1], divisor[2]);
+  const Real<u64> result = Quotient(n, lrops::Divisor<u64>{divisor[0], divisor[1], divisor[2]});
   out[0] = result.significand, out[1] = result.exponent;
 }
 

@@ -10,9 +10,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "formula/curve.h"
-#include "formula/inverse_sqrt.h"
-#include "formula/restarts.h"
+#include "formula/schedule.h"
 
 namespace {
 
@@ -70,7 +68,7 @@ class Random {
 template <class Parameters>
 std::size_t Evaluate(const Parameters& parameters, Random& random) {
   const lrops::Dtype& dtype = lrops::kDtypes[random.Bits() % 4];
-  if (!Refusal(parameters, dtype).empty()) return 0;
+  if (!RuleError(parameters, dtype).empty()) return 0;
   std::vector<std::int64_t> steps(random.Bits() % 9);
   for (std::int64_t& step : steps) step = random.Integer();
   std::vector<unsigned char> rates(steps.size() * static_cast<std::size_t>(dtype.bytes));
