@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import multiprocessing
 import random
 import shutil
 from pathlib import Path
@@ -288,7 +289,7 @@ def held_by(dtype, curves=CURVES):
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
 
 
-# How a script for `run_python` begins that trains on two replicas.
+# How a snippet begins that trains on two replicas.
 MIRRORED = """
 import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
@@ -339,9 +340,9 @@ def mode(request):
     return (MODES | GPU_MODES)[request.param]
 
 
-# Folders and files that start processes or compile. `make test-fast` skips them and every test marked slow.
+# Folders and files that start processes, compile or search. `make test-fast` skips them and every test marked slow.
 SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
-SLOW |= {"test_linear_warmup", "test_loader", "test_packaging", "test_sanitizers", "test_types"}
+SLOW |= {"test_linear_warmup", "test_loader", "test_packaging", "test_properties", "test_sanitizers", "test_types"}
 
 
 def pytest_collection_modifyitems(items):
@@ -352,6 +353,16 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("gpu") and not SEES_GPU:
             item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
 
+
+def _has_locks():
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
+
+
+needs_locks = pytest.mark.skipif(not _has_locks(), reason="Python has no locks of multiprocessing here: no /dev/shm?")
 
 # The folder of the libraries for the installed TensorFlow, in the package.
 FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])

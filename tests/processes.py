@@ -14,8 +14,9 @@ from unittest import mock
 HANGS = 1200
 
 # The environment of the processes that tests start. TensorFlow and Keras import these packages if they find them, which
-# is almost half of their start; see the Makefile. A process that needs one gets TESTS_WITHOUT="".
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TESTS_WITHOUT": "jax matplotlib sklearn"}
+# is almost half of their start; see the Makefile. A process that needs one gets TESTS_WITHOUT="". Both also have
+# warnings, so PYTHONWARNINGS=error would end every process.
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TESTS_WITHOUT": "jax matplotlib sklearn", "PYTHONWARNINGS": ""}
 
 
 def run_process(*command, folder=None, **environment):
@@ -66,7 +67,7 @@ def run_snippet(code, *arguments, folder, **environment):
 
 def start_snippet(code, *arguments, folder, stdout, stderr, **environment):
     """Starts what `run_snippet` runs; its output goes to these two files. Gives a `multiprocessing.Process`."""
-    with mock.patch.dict(os.environ, ENVIRONMENT):
+    with mock.patch.dict(os.environ, ENVIRONMENT), mock.patch.object(sys, "warnoptions", []):
         forkserver.ensure_running()
     argv = [*map(str, arguments)]
     process = _FORKS.Process(target=_run, args=(code, argv, folder, ENVIRONMENT | environment, stdout, stderr))

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import tensorflow as tf
-from conftest import Curve, schedule_of
+from conftest import Curve, needs_locks, schedule_of
 from processes import HANGS, run_snippet
 
 from lrops import reference
@@ -53,6 +53,7 @@ if __name__ == "__main__":
 """
 
 
+@needs_locks
 def test_processes_forked_and_spawned(tmp_path):
     program = tmp_path / "workers.py"  # a spawned process imports it
     program.write_text(FORK.replace("HANGS", str(HANGS)))

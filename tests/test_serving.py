@@ -39,7 +39,7 @@ def test_an_exported_model_holds_no_op(tmp_path):
 
 
 def test_saved_model_cli(saved):
-    run = f"run --dir {saved} --tag_set serve --signature_def serving_default --input_exprs step=5".split()
+    run = ["run", "--dir", saved, *"--tag_set serve --signature_def serving_default --input_exprs step=5".split()]
     script = "from tensorflow.python.tools import saved_model_cli; saved_model_cli.main()"
     result = run_snippet(script, *run, folder=saved)
     assert result.returncode == 1 and f"Op type not registered '{NAME}'" in result.stderr, result

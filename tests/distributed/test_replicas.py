@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import applied, cluster, said, wait_for
-from conftest import MIRRORED
+from conftest import MIRRORED, needs_locks
 from processes import HANGS, kill, run_snippet, start_snippet
 
 from lrops import reference
@@ -24,7 +24,8 @@ def test_mirrored(tmp_path):
         assert line == f"{count} {[RATES[count]] * 2} {[RATES[count + 1]] * 2}"
 
 
-@pytest.mark.parametrize("script", ["multi_worker.py", "multi_worker_fit.py"])  # Keras 3 in a loop, tf_keras in fit
+# Keras 3 in a loop, tf_keras in fit.
+@pytest.mark.parametrize("script", ["multi_worker.py", pytest.param("multi_worker_fit.py", marks=needs_locks)])
 def test_two_workers_killed_and_started_again(tmp_path, script):
     total = 120
     expected = reference.warmup_decay(np.arange(total), 0.01, 20, total).astype(np.float64)
