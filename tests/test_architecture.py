@@ -44,10 +44,11 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", CC, ids=ids(CC))
-def test_includes_point_down(path):
-    allowed = INCLUDES[path.parent.name]
-    for include in re.findall(r'^#include [<"](.+)[>"]', path.read_text("utf-8"), re.MULTILINE):
+def test_includes_point_down_and_no_namespace_is_opened(path):
+    allowed, text = INCLUDES[path.parent.name], path.read_text("utf-8")
+    for include in re.findall(r'^#include [<"](.+)[>"]', text, re.MULTILINE):
         assert re.match(allowed, include) or re.fullmatch(STANDARD, include), include
+    assert "using namespace" not in text
 
 
 def test_the_formula_includes_no_library():
@@ -55,11 +56,6 @@ def test_the_formula_includes_no_library():
     for name, expected in {"arithmetic.h": [], "learning_rate.h": ["formula/arithmetic.h"]}.items():
         text = (ROOT / "cc/formula" / name).read_text("utf-8")
         assert re.findall(r'^#include [<"](.+)[>"]', text, re.MULTILINE) == expected
-
-
-@pytest.mark.parametrize("path", CC, ids=ids(CC))
-def test_no_namespace_is_opened_for_a_file(path):
-    assert "using namespace" not in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=ids(PYTHON))

@@ -8,7 +8,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from conftest import CORNERS, CURVES, DTYPES, MODES, PRECISION, TOLERANCE_ULP, Curve, InverseSqrt, held_by, schedule_of
+from conftest import CORNERS, CURVES, DTYPES, MODES, PRECISION, TOLERANCE_ULP, Curve, InverseSqrt, held_by
 
 from lrops import reference
 
@@ -141,6 +141,7 @@ def test_every_step_of_a_small_curve(mode, start_step):
     assert (rates[s <= 0] == np.float32(1e-4)).all()
 
 
+@pytest.mark.slow
 def test_a_million_steps_agree_with_the_reference():
     steps = np.arange(1_000_000)
     curve = Curve(warmup_steps=10_000, total_steps=900_001, alpha=0.0)
@@ -165,8 +166,3 @@ def test_no_int64_raises_or_gives_nan():
         rates = curve.native(steps, **curve.arguments(dtype="float32"))
         assert np.isfinite(rates).all() and (rates >= 0).all()
         assert (rates <= np.float32(curve.initial_learning_rate)).all()
-
-
-def test_the_schedule_returns_the_dtype_it_was_asked_for():
-    for dtype in DTYPES:
-        assert schedule_of(Curve(), dtype)(0).dtype.name == dtype

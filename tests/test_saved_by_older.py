@@ -15,34 +15,10 @@ import tensorflow as tf
 import lrops
 
 SAVED = Path(__file__).parent / "saved"
-CURVE = {
-    "initial_learning_rate": 1 / 3,
-    "warmup_steps": 10,
-    "total_steps": 2**40,
-    "alpha": 0.01,
-    "hold_steps": 5,
-    "warmup_start": 0.1,
-    "start_step": -1,
-}
-INVERSE_SQRT = {
-    "initial_learning_rate": 1 / 3,
-    "warmup_steps": 10,
-    "timescale": 48,
-    "hold_steps": 5,
-    "warmup_start": 0.1,
-    "start_step": -1,
-}
-RESTARTS = {
-    "initial_learning_rate": 1 / 3,
-    "warmup_steps": 10,
-    "first_decay_steps": 7,
-    "t_mul": 1.5,
-    "m_mul": 0.9,
-    "alpha": 0.01,
-    "cycles": 40,
-    "warmup_start": 0.1,
-    "start_step": -1,
-}
+SHARED = {"initial_learning_rate": 1 / 3, "warmup_steps": 10, "warmup_start": 0.1, "start_step": -1}
+CURVE = SHARED | {"total_steps": 2**40, "alpha": 0.01, "hold_steps": 5}
+INVERSE_SQRT = SHARED | {"timescale": 48, "hold_steps": 5}
+RESTARTS = SHARED | {"first_decay_steps": 7, "t_mul": 1.5, "m_mul": 0.9, "alpha": 0.01, "cycles": 40}
 STEPS = [-(2**63), -1, 0, 4, 9, 10, 14, 15, 16, 2**31, 2**39, 2**40 - 2, 2**40, 2**63 - 1]
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
