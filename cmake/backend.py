@@ -23,12 +23,13 @@ WANTED = os.environ.get("LROPS_TENSORFLOW", "")
 def installed() -> list[str]:
     """Folder and version of the TensorFlow to build for; empty if there is none.
 
-    A build in isolation sees only what it asked for. With -E, Python ignores the variables by which pip hides the
-    environment that it installs into. uv and `build` use another environment, where this finds nothing.
+    A build in isolation sees only what it asked for. Without the variables by which pip hides it, Python shows the
+    environment that pip installs into. uv and `build` use another environment, where this finds nothing.
     """
-    for options in ([], ["-E"]):
-        command = [sys.executable, *options, ROOT / "cmake/find_tensorflow.py"]
-        if said := subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
+    shown = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
+    for environment in (os.environ, shown):
+        command = [sys.executable, ROOT / "cmake/find_tensorflow.py"]
+        if said := subprocess.check_output(command, env=environment, text=True).splitlines():
             return said
     return []
 
