@@ -14,17 +14,7 @@ class LogFiles:
     """The files that are written. One that cannot be written is left out, with a warning, and training goes on."""
 
     def __init__(self, csv, log_dir, firsts, keys):
-        """Opens the files.
-
-        Args:
-            csv: The path of the CSV file, or None.
-            log_dir: The folder for TensorBoard, or None.
-            firsts: For each optimizer, the number of the first update that will be written.
-            keys: For each optimizer, its name in the logs.
-
-        Raises:
-            ValueError: `csv` is a file with other content.
-        """
+        """Opens the CSV file and the one in `log_dir` for the optimizers named `keys`, from their updates `firsts` on."""
         self._files = []
         for kind, path in ((_Csv, csv), (_Events, log_dir)):
             if path is not None:

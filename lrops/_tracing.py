@@ -92,6 +92,26 @@ def schedules_in(function):
     return found - {getattr(schedule, "schedule", None) for schedule in found}
 
 
+def is_written_in(function, variable):
+    """Whether what was traced of a function, as `compiled_graphs` takes it, writes a variable on some replica."""
+    handles = {id(one.handle) for one in getattr(variable, "values", [variable])}
+    return any(
+        _is_written_by(operation, inner)
+        for graph in compiled_graphs(function)
+        for outer, inner in graph.captures
+        if id(outer) in handles
+        for operation in inner.consumers()
+    )
+
+
+def _is_written_by(operation, handle):
+    try:  # a call of a function
+        read_only = operation.get_attr("_read_only_resource_inputs")
+    except ValueError:
+        return operation.type != "ReadVariableOp"
+    return any(one is handle and number not in read_only for number, one in enumerate(operation.inputs))
+
+
 def evaluated_once(evaluate, variable, key, only_if_pure=False):
     """`evaluate()`, or the cached result of an earlier call that must be equal.
 

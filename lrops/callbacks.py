@@ -10,7 +10,7 @@ from lrops._arguments import as_count, as_path
 from lrops._keras import add_keras_bases, add_missing_bases
 from lrops._log_files import LogFiles
 from lrops._schedule import is_evaluated_by_lrops, is_warmup
-from lrops._tracing import compiled_graphs, schedules_in
+from lrops._tracing import compiled_graphs, is_written_in, schedules_in
 from lrops.schedules import LinearWarmup
 
 if TYPE_CHECKING:
@@ -218,12 +218,9 @@ def _rates_when_compiled(train_function, all_series):
 
 def _check_compiled(train_function, all_series):
     """Raises if the update of an optimizer is compiled into `train_function` with another rate than its schedule."""
-    graphs = compiled_graphs(train_function)
-    captured = {id(outer) for graph in graphs for outer, _ in graph.captures}
     for series, before in zip(all_series, _rates_when_compiled(train_function, all_series), strict=True):
         source = series.source
-        values = getattr(series.counter(), "values", [series.counter()])  # one for each replica
-        if not series.is_schedule or not any(id(variable.handle) in captured for variable in values):
+        if not series.is_schedule or not is_written_in(train_function, series.counter()):
             continue
         traced = schedules_in(train_function)
         if (is_evaluated_by_lrops(source) or is_warmup(source)) and not any(_alike(one, source) for one in traced):
