@@ -124,7 +124,7 @@ clean:
 # ---- The environments. pip installs again when pyproject.toml or a source has changed.
 # The pip of a new environment may be too old for dependency groups.
 ENVIRONMENT = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-SOURCES = pyproject.toml setup.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
+SOURCES = pyproject.toml setup.py lrops_command.py CMakeLists.txt $(shell find cmake cc lrops -type f ! -name '*.so' ! -name '*.pyc')
 $(VENV)/installed: $(VENV)/tensorflow $(SOURCES)
 	@echo 'lrops: compiling the op for TensorFlow $(TENSORFLOW) and installing lrops into $(VENV): 1 to 3 minutes'
 	PATH=$(BIN):"$$PATH" $(PIP) --no-build-isolation .

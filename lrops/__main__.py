@@ -4,10 +4,11 @@ It must start even if TensorFlow or the compiled op cannot be loaded, so each co
 """
 
 import argparse
+import contextlib
 import dataclasses
 import decimal
-import os
 import re
+import signal
 import sys
 import typing
 
@@ -33,6 +34,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = re.compile(r"-\.?\d[\d_.]*(e[+-]?\d+)?$", re.IGNORECASE)
 
+    def print_help(self, file=None):
+        """Prints the help. argparse ignores an output that is closed."""
+        print(self.format_help(), end="", file=file)
+
     def error(self, message):
         """Ends the process with exit code 2, without the usage."""
         command = self.prog.removeprefix("python -m ")
@@ -41,46 +46,19 @@ class Parser(argparse.ArgumentParser):
 
 def _whole(text):
     """A type of argument: an integer, as people write it (1000, 1_000, 1e3 or 1000.0)."""
-    try:
-        value = decimal.Decimal(text)  # exact, where a float would round large integers
-    except decimal.InvalidOperation:
-        value = decimal.Decimal("nan")
-    # The size comes first: an integer of a billion digits would take for ever.
-    if value.is_finite() and value.adjusted() > 18:
-        raise argparse.ArgumentTypeError(f"must fit in 64 bits. Received: {text}")
-    if not value.is_finite() or value != value.to_integral_value():
-        raise argparse.ArgumentTypeError(f"must be a whole number, such as 1000, 1_000 or 1e3. Received: {text}")
-    if not -(2**63) <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"must fit in 64 bits. Received: {text}")
-    return int(value)
-
-
-def _number(text):
-    """A type of argument: a float."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number, such as 0.001 or 1e-3. Received: {text}") from error
-
-
-def _at_least(least):
-    """A type of argument: an integer, not below `least`."""
-
-    def count(text):
-        value = _whole(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}. Received: {text}")
-        return value
-
-    return count
+    with contextlib.suppress(decimal.InvalidOperation):
+        value = decimal.Decimal(text)  # exact, whereas a float would round large integers
+        if -(2**63) <= value < 2**63 and value == int(value):
+            return int(value)
+    raise argparse.ArgumentTypeError(f"must be a whole number of 64 bits, such as 1000, 1_000 or 1e3. Received: {text}")
 
 
 # The type and the metavar of an option, by the type that a hyper-parameter declares.
 _OPTIONS = {
     int: (_whole, "STEPS"),
     int | None: (_whole, "COUNT"),
-    float: (_number, "RATIO"),
-    float | _hyperparameters.Variable: (_number, "RATE"),
+    float: (float, "RATIO"),
+    float | _hyperparameters.Variable: (float, "RATE"),
     _hyperparameters.DtypeName: (str, "DTYPE"),
 }
 
@@ -150,9 +128,7 @@ def _checked(parser, options):
         try:
             import ml_dtypes  # noqa: F401  (gives NumPy bfloat16)
         except ModuleNotFoundError as error:
-            raise ImportError(
-                "--dtype bfloat16 needs ml_dtypes, which is not installed: run `pip install ml_dtypes`."
-            ) from error
+            raise ImportError("--dtype bfloat16 needs ml_dtypes: run `pip install ml_dtypes`.") from error
 
     try:
         curves.rates(config, np.zeros(0, np.int64))  # checks them
@@ -161,16 +137,8 @@ def _checked(parser, options):
     return config
 
 
-def version():
-    """One line on what is installed, as a bug report needs it."""
-    from lrops import _loader
-
-    facts, carried = _loader.build_info, ", ".join(_loader.supported_tensorflow()) or "none"
-    return f"lrops {facts['version']}, commit {facts['commit']}, with libraries for TensorFlow {carried}"
-
-
 def doctor(parser, options):
-    """Checks the installation and names the cure for each fault; the exit code is 1 if there is one."""
+    """Checks the installation and names the fix for each fault; the exit code is 1 if there is one."""
     from lrops import doctor as checks
 
     return checks.examine_here() if options.here else checks.main(options.json)
@@ -180,7 +148,7 @@ def table(parser, options):
     """Prints the learning rate at the steps that show the curve, or at --steps."""
     import numpy as np
 
-    from lrops import _loader, curves  # noqa: F401  (the loader first: it says why _native cannot load)
+    from lrops import _loader, curves  # noqa: F401  (the loader first: its errors name the fix)
 
     config = _checked(parser, options)
     marks = [("", step) for step in options.steps or ()] or curves.landmarks(config)
@@ -193,16 +161,18 @@ def table(parser, options):
 
 def plot(parser, options):
     """Draws the curve into a file."""
-    from lrops import _loader, doctor, plotting  # noqa: F401
+    from lrops import _loader, plotting  # noqa: F401
 
     config = _checked(parser, options)
     try:
         plotting.plot(config, path=options.output, log=options.log)
+    except BrokenPipeError:  # --output /dev/stdout
+        raise
     except OSError as error:
         sys.exit(f"{options.output} cannot be written: {error}")
     except ValueError as error:  # matplotlib does not know this kind of file
         parser.error(str(error))
-    doctor.say(options.output)
+    print(options.output)
 
 
 def bench(parser, options):
@@ -210,11 +180,13 @@ def bench(parser, options):
     from lrops import _loader
 
     tf = _loader.import_tensorflow()
-    _loader.load_ops()  # before what imports TensorFlow: it says what is wrong
+    _loader.load_ops()  # before what imports TensorFlow: its errors name the fix
     from lrops import benchmark
 
     if not isinstance(getattr(benchmark.keras.optimizers, options.optimizer, None), type):
         parser.error(f"--optimizer must name a class of keras.optimizers. Received: {options.optimizer}")
+    if min(options.variables, options.elements, options.rounds - 1) < 1:
+        parser.error("--variables and --elements must be at least 1, and --rounds at least 2")
     tf.get_logger().setLevel("ERROR")  # each contender is traced once: TensorFlow would warn of retracing
     names = ("optimizer", "variables", "elements", "rounds", "decay")
     arguments = {name: getattr(options, name) for name in names}
@@ -226,14 +198,24 @@ def bench(parser, options):
         print(f"{benchmark.table(rows)}\n\n{benchmark.noise(rows)}")
 
 
-def main():
+def main(prog="python -m lrops"):
     """The command line."""
-    # The console script is named lrops. A program that embeds Python may have no argv.
-    prog = "lrops" if os.path.basename("".join(sys.argv[:1])) == "lrops" else "python -m lrops"
+    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks is printed as an escape sequence
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            _run(prog)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # `lrops doctor | head -1`: end as every command does
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+
+
+def _run(prog):
     parser = Parser(prog=prog, description=(__doc__ or "").partition(":")[0])  # -OO
-    parser.add_argument(
-        "--version", action="store_true", help="print the version, the commit and the TensorFlow versions"
-    )
+    parser.add_argument("--version", action="store_true", help="print the versions of lrops and of its libraries")
     commands = parser.add_subparsers(metavar="command", dest="command")
     parsers = {
         command: commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
@@ -248,13 +230,12 @@ def main():
     parsers[plot].add_argument("--log", action="store_true", help="draw the rate on a logarithmic axis")
     _add_decay(parsers[bench])
     parsers[bench].add_argument("--optimizer", default="AdamW", help="a class of keras.optimizers (%(default)s)")
-    for option, least, default, text in (
-        ("--variables", 1, 100, "how many variables the optimizer updates"),
-        ("--elements", 1, 256, "how many numbers a variable has"),
-        ("--rounds", 2, 25, "how often each row is timed; more rounds, less noise"),
+    for option, default, text in (
+        ("--variables", 100, "how many variables the optimizer updates"),
+        ("--elements", 256, "how many numbers a variable has"),
+        ("--rounds", 25, "how often each row is timed, at least 2; more rounds, less noise"),
     ):
-        kind = _at_least(least)
-        parsers[bench].add_argument(option, type=kind, default=default, metavar="COUNT", help=f"{text} (%(default)s)")
+        parsers[bench].add_argument(option, type=_whole, default=default, metavar="COUNT", help=f"{text} (%(default)s)")
     modes = ["eager", "graph", "xla"]
     parsers[bench].add_argument(
         "--mode", nargs="+", choices=modes, default=modes[1:], help="how the step runs (graph xla)"
@@ -262,14 +243,17 @@ def main():
     options = parser.parse_args()
     try:
         if options.version:
-            print(version())
+            from lrops import _loader
+
+            facts, carried = _loader.build_info, ", ".join(_loader.supported_tensorflow()) or "none"
+            print(f"lrops {facts['version']}, commit {facts['commit']}, with libraries for TensorFlow {carried}")
             return
         if options.command is None:
             parser.print_help()
             return
         command = next(command for command in parsers if command.__name__ == options.command)
         sys.exit(command(parsers[command], options))
-    except ImportError as error:  # it names the cure
+    except ImportError as error:  # it names the fix
         sys.exit(str(error))
 
 

@@ -14,7 +14,7 @@ class LogFiles:
     """The files that are written. One that cannot be written is left out, with a warning, and training goes on."""
 
     def __init__(self, csv, log_dir, firsts, keys):
-        """Opens the CSV file and the one in `log_dir` for the optimizers named `keys`, from their updates `firsts` on."""
+        """Opens the files for the optimizers named `keys`, from their updates numbered `firsts` on."""
         self._files = []
         for kind, path in ((_Csv, csv), (_Events, log_dir)):
             if path is not None:
