@@ -227,12 +227,6 @@ def random_curves(count, seed=20261123):
         )
 
 
-def random_decays(count, seed=20261125):
-    """The curves of random_curves, along a line and a square root by turns."""
-    for curve, decay in zip(random_curves(count, seed), itertools.cycle(["linear", "minus_sqrt"]), strict=False):
-        yield Decay(**curve.arguments(), decay=decay)
-
-
 def random_inverse_sqrts(count, seed=20261126):
     """Inverse square roots over the whole range of every hyper-parameter."""
     draw = random.Random(seed)
@@ -277,7 +271,10 @@ CURVES = CORNERS | {
     "restarts_one_longest": Restarts(first_decay_steps=MAX_STEPS, cycles=1),
 }
 CURVES |= {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
-CURVES |= {f"random_decay{i}": curve for i, curve in enumerate(random_decays(24))}
+CURVES |= {
+    f"random_decay{i}": Decay(**curve.arguments(), decay=("linear", "minus_sqrt")[i % 2])
+    for i, curve in enumerate(random_curves(24, seed=20261125))
+}
 CURVES |= {f"random_inverse_sqrt{i}": curve for i, curve in enumerate(random_inverse_sqrts(12))}
 CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restarts(12))}
 

@@ -42,14 +42,12 @@ def clients():
 """,
     "official": """
 def clients():
-    from official.modeling.optimization import optimizer_factory
-    def factory(kind):
-        def make(rate, weights):
-            config = {"optimizer": {"type": kind}, "learning_rate": {"type": "constant"}}
-            from official.modeling.optimization import OptimizationConfig
-            return optimizer_factory.OptimizerFactory(OptimizationConfig(config)).build_optimizer(rate)
-        return make
-    return {kind: factory(kind) for kind in ("sgd", "adam", "rmsprop", "adagrad", "adamw", "lamb", "lars")}
+    from official.modeling.optimization import OptimizationConfig, optimizer_factory
+    def make(rate, kind):
+        config = {"optimizer": {"type": kind}, "learning_rate": {"type": "constant"}}
+        return optimizer_factory.OptimizerFactory(OptimizationConfig(config)).build_optimizer(rate)
+    kinds = ("sgd", "adam", "rmsprop", "adagrad", "adamw", "lamb", "lars")
+    return {kind: lambda rate, weights, kind=kind: make(rate, kind) for kind in kinds}
 """,
     "tensorflow_recommenders": """
 def clients():

@@ -1,4 +1,4 @@
-"""Tries what docs/clusters.md says about serving, converting and other tools."""
+"""SavedModels that hold the op, and what docs/clusters.md says about serving, converting and other tools."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 from processes import run_snippet
 
 import lrops
+from lrops import reference
 
 NAME = "Lrops>WarmupDecay"
 
@@ -27,6 +28,34 @@ def saved(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.rate})
     assert NAME.encode() in (tmp_path / "saved/saved_model.pb").read_bytes()
     return tmp_path / "saved"
+
+
+def test_a_training_step_goes_on_where_it_was_saved(tmp_path):
+    optimizer = keras.optimizers.AdamW(lrops.WarmupCosineDecay(0.01, 8, 40), weight_decay=0.1)
+    weights = [keras.Variable(np.ones(3, "float32")) for _ in range(3)]
+    optimizer.build(weights)
+    module = tf.Module()
+    module.variables_of_it = [variable.value for variable in [*weights, *optimizer.variables]]
+
+    @tf.function(input_signature=[])
+    def step():
+        rate = optimizer.learning_rate
+        optimizer.apply([tf.ones(3)] * 3)
+        return rate
+
+    module.step = step
+    for _ in range(5):
+        step()
+    tf.saved_model.save(module, tmp_path / "model")
+    load = """
+import tensorflow as tf
+module = tf.saved_model.load("model")
+print([float(module.step()) for _ in range(30)])
+"""
+    result = run_snippet("import lrops" + load, folder=tmp_path)
+    assert result.stdout == f"{reference.warmup_decay(np.arange(5, 35), 0.01, 8, 40).tolist()}\n", result.stderr
+    result = run_snippet(load, folder=tmp_path)
+    assert result.returncode == 1 and NAME in result.stderr.strip().splitlines()[-1], result.stderr
 
 
 @pytest.mark.filterwarnings("ignore")
