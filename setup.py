@@ -14,17 +14,12 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from backend import WANTED, installed  # noqa: E402
-from pyproject import MINORS, PROJECT, cmake_facts, group, tensorflow  # noqa: E402
+from backend import to_build_for  # noqa: E402
+from pyproject import PROJECT, cmake_facts, group, tensorflow  # noqa: E402
 
 LIBRARIES = os.environ.get("LROPS_LIBRARIES", "")
-
-
-def carried() -> list[str]:
-    """The TensorFlow versions of the wheel: those of LROPS_LIBRARIES, else the one to build for."""
-    if LIBRARIES:
-        return Path(LIBRARIES, "TENSORFLOW").read_text().split(", ")
-    return installed()[1:] or [WANTED or MINORS[-1]]
+FOLDER, VERSION = ("", "") if LIBRARIES else to_build_for()
+VERSIONS = Path(LIBRARIES, "TENSORFLOW").read_text().split(", ") if LIBRARIES else [VERSION]
 
 
 def range_of(versions: list[str]) -> str:
@@ -61,15 +56,13 @@ setup(
     cmake_source_dir=".",
     cmake_args=[
         *cmake_facts(),
-        f"-DLROPS_TENSORFLOW={WANTED or ';'.join(MINORS)}",
         f"-DLROPS_LIBRARIES={LIBRARIES}",
-        # CMake would remember the folder of an earlier build.
-        f"-DTensorFlow_ROOT={Path(*installed()[:1]).parent if installed() else ''}",
+        f"-DTensorFlow_ROOT={Path(FOLDER).parent}",
     ],
     # Not `dependencies`: tensorflow and tensorflow-cpu install over each other, so the choice must be the user's.
     extras_require={
-        "cpu": tensorflow(range_of(carried())),
-        "cuda": [f"tensorflow[and-cuda]{range_of(carried())}"],
+        "cpu": tensorflow(range_of(VERSIONS)),
+        "cuda": [f"tensorflow[and-cuda]{range_of(VERSIONS)}"],
         "plot": group("plot"),
     },
 )

@@ -8,8 +8,7 @@ execute_process(
 string(REPLACE "\n" ";" _tensorflow "${_tensorflow}")
 list(LENGTH _tensorflow _tensorflow_lines)
 if(NOT _tensorflow_result EQUAL 0 OR NOT _tensorflow_lines EQUAL 2)
-  message(FATAL_ERROR "lrops is built against TensorFlow, and ${Python_EXECUTABLE} has none: "
-                      "run `pip install tensorflow-cpu${LROPS_TENSORFLOW_PIN}` there, or build with pip's isolation.")
+  message(FATAL_ERROR "lrops is built for a TensorFlow, and ${Python_EXECUTABLE} has none: run `pip install .` instead.")
 endif()
 list(GET _tensorflow 0 _tensorflow_dir)
 list(GET _tensorflow 1 TensorFlow_VERSION)

@@ -34,9 +34,27 @@ def installed() -> list[str]:
     return []
 
 
+def to_build_for() -> list[str]:
+    """`installed()`, if lrops can be built for it. If not, the build ends."""
+    minors = [WANTED] if WANTED else MINORS
+    fix = f"run `pip install tensorflow-cpu=={minors[-1]}.*`"
+    if not installed():
+        sys.exit(
+            f"lrops is built for a TensorFlow, and {sys.executable} has none: {fix}, or build with pip's isolation."
+        )
+    minor = ".".join(installed()[1].split(".")[:2])
+    if minor not in minors:
+        sys.exit(
+            f"lrops builds for TensorFlow {', '.join(minors)}, and {sys.executable} has {installed()[1]}: {fix}, or set "
+            f"LROPS_TENSORFLOW={minor} to build for it all the same, and then run `python -m lrops doctor`."
+        )
+    return installed()
+
+
 def get_requires_for_build_wheel(settings=None):
     """The group `build`, and TensorFlow unless the environment has the one to build for."""
     if installed() and (not WANTED or installed()[1].startswith(f"{WANTED}.")):
+        to_build_for()
         return group("build")
     return group("build") + tensorflow(f"=={WANTED or MINORS[-1]}.*")
 
@@ -68,8 +86,10 @@ def build_sdist(folder, settings=None):
     files = git("ls-files", "-z")
     if files is None:
         sys.exit(f"lrops: an sdist holds the files that git tracks, and {ROOT} is no git checkout: make one.")
-    with tempfile.TemporaryDirectory() as metadata:
-        info = Path(metadata, prepare_metadata_for_build_wheel(metadata), "METADATA").read_bytes()
+    with tempfile.TemporaryDirectory() as libraries:
+        Path(libraries, "TENSORFLOW").write_text(", ".join(MINORS))  # it can be built for each
+        os.environ["LROPS_LIBRARIES"] = libraries
+        info = Path(libraries, prepare_metadata_for_build_wheel(libraries), "METADATA").read_bytes()
     name, when = f"lrops-{VERSION}", int(git("log", "-1", "--format=%ct"))
     contents = {path: (ROOT / path).read_bytes() for path in files.strip("\0").split("\0")}
     with gzip.GzipFile(Path(folder, f"{name}.tar.gz"), "wb", mtime=when) as stream:

@@ -74,29 +74,33 @@ def configure(sources, build, *options):
 
 
 def unpack(folder, version):
-    """A folder that CMake takes for TensorFlow's unpacked wheel; returns CMake's option for it."""
+    """Makes the folder look like TensorFlow's unpacked wheel."""
     (folder / "tensorflow").mkdir(parents=True)
     (folder / "tensorflow/__init__.py").touch()
     for name, lines in {"tensorflow_cpu": f"Name: tensorflow_cpu\nVersion: {version}\n", "broken": ""}.items():
         (folder / f"{name}-{version}.dist-info").mkdir()
         (folder / f"{name}-{version}.dist-info/METADATA").write_text(lines)
-    return f"-DTensorFlow_ROOT={folder}"
 
 
-MANY = "-DLROPS_TENSORFLOW=2.8;2.9"
+def test_a_build_rejects_another_tensorflow(tmp_path):
+    unpack(tmp_path, "2.7.1")
+    code, said = backend(REQUIRES, path=f"{tmp_path}:{ROOT / 'cmake'}")
+    assert (
+        code == 1
+        and f" has 2.7.1: run `pip install tensorflow-cpu=={MINORS[-1]}.*`, or set LROPS_TENSORFLOW=2.7 " in said
+    )
+    assert said.startswith(f"lrops builds for TensorFlow {', '.join(MINORS)}, and ") and said.count("\n") == 1
+    assert backend(REQUIRES, path=f"{tmp_path}:{ROOT / 'cmake'}", LROPS_TENSORFLOW="2.7") == (0, "[]\n")
+    code, said = backend("import backend; backend.to_build_for()", LROPS_TENSORFLOW="2.9")
+    assert code == 1 and said.startswith("lrops builds for TensorFlow 2.9, and ") and "tensorflow-cpu==2.9.*" in said
 
 
-def test_cmake_asks_for_a_tensorflow(tmp_path):
-    python = tmp_path / "environment/bin/python"
-    venv.create(python.parent.parent)
-    said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={python}", MANY)
-    assert f"{python} has none: run `pip install tensorflow-cpu==2.9.*` there" in said
-
-
-def test_cmake_rejects_another_tensorflow(tmp_path):
-    option = unpack(tmp_path / "unpacked", "2.7.1")
-    said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}", MANY, option)
-    assert "tried with TensorFlow 2.8, 2.9;" in said and " has 2.7.1: run `pip install tensorflow-cpu==2.9.*`," in said
+def test_a_build_without_isolation_needs_a_tensorflow(tmp_path):
+    code, said = backend("import backend; backend.installed = list; backend.to_build_for()")
+    assert code == 1 and f"{sys.executable} has none: run `pip install tensorflow-cpu=={MINORS[-1]}.*`, or" in said
+    venv.create(tmp_path / "none")
+    said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={tmp_path}/none/bin/python")
+    assert "/none/bin/python has none: run `pip install .` instead" in said
 
 
 def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
@@ -104,8 +108,8 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
     for name in ("cmake", "cc"):
         shutil.copytree(ROOT / name, sources / name)
     shutil.copy(ROOT / "CMakeLists.txt", sources)
-    older = unpack(tmp_path / "unpacked", "2.18.1")  # which lacks some headers
-    options = [older, "-DLROPS_MODULE=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
+    unpack(tmp_path / "unpacked", "2.18.1")  # which lacks some headers
+    options = [f"-DTensorFlow_ROOT={tmp_path}/unpacked", "-DLROPS_MODULE=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
     said = configure(sources, build, f"-DPython_EXECUTABLE={sys.executable}", *options)
     commands = json.loads((build / "compile_commands.json").read_text("utf-8"))
     assert {Path(command["file"]).stem for command in commands} >= {"learning_rate_cpu", "learning_rate_xla"}, said

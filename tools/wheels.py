@@ -122,8 +122,8 @@ def build_libraries(python: Path, tensorflows: list[str], machine: str, build: P
         say(f"TensorFlow {tensorflow}: libraries")
         folder = build / f"tensorflow{tensorflow}"
         run(cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={python}", "-DLROPS_MODULE=OFF",
-            f"-DTensorFlow_ROOT={headers}", f"-DLROPS_TENSORFLOW={minor_of(tensorflow)}", *cross(machine),
-            *shlex.split(os.environ.get("CMAKE_ARGS", "")), PATH=path)  # fmt: skip
+            f"-DTensorFlow_ROOT={headers}", *cross(machine), *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+            PATH=path)  # fmt: skip
         run(cmake, "--build", folder, PATH=path)
         run(cmake, "--install", folder, "--prefix", prefix)
         versions.append(run(python, ROOT / "cmake/find_tensorflow.py", headers).split()[-1])
