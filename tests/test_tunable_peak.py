@@ -255,35 +255,6 @@ def test_a_model_trains_with_it(tmp_path):
     assert schedule.initial_learning_rate == peak.numpy()
 
 
-@pytest.mark.parametrize("every", [1, 4, 100])
-def test_the_logger_reads_the_peak_once_a_batch(every, tmp_path):
-    """A read waits for the device; without one, `logs` would show a rate that was not applied."""
-
-    class Peak(keras.Variable):
-        read = 0
-
-        def numpy(self):
-            self.read += 1
-            return super().numpy()
-
-    peak = Peak(0.01)
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile(keras.optimizers.SGD(schedule_with(peak)), "mse")
-    rows = np.ones((8, 1), "float32")
-    model.fit(rows, rows, batch_size=1, verbose=0)
-    logged = []
-    assign = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: peak.assign(0.01 * (batch + 1)))
-    after = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: logged.append(logs["learning_rate"]))
-    logger = lrops.LearningRateLogger(every=every, csv=tmp_path / "rate.csv", verify=False)
-    before = peak.read
-    model.fit(rows, rows, batch_size=1, verbose=0, callbacks=[assign, logger, after])
-    assert peak.read - before == 8
-    applied = [float(schedule_with(0.01 * (batch + 1)).on_host(8 + batch)) for batch in range(8)]
-    np.testing.assert_allclose(logged, applied, rtol=1e-6)
-    lines = (tmp_path / "rate.csv").read_text().splitlines()[1:]
-    assert [int(line.split(",")[0]) for line in lines] == [step for step in range(8, 16) if step % every == 0]
-
-
 @pytest.mark.parametrize(
     ("peak", "error", "said"),
     [
