@@ -50,7 +50,7 @@ def save(folder):
 
 
 @pytest.mark.parametrize("version", sorted(path.name for path in SAVED.iterdir()))
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])  # XLA compiles 23 curves
 def test_what_an_older_version_saved(version, jit_compile):
     loaded = tf.saved_model.load(SAVED / version)
     rates = tf.function(loaded.rates, jit_compile=jit_compile)(tf.constant(STEPS, tf.int64))
