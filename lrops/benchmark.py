@@ -34,11 +34,10 @@ class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
         else:
             progress = tf.clip_by_value((step - WARMUP) / (TOTAL - WARMUP), 0.0, 1.0)
             if self.decay == "cosine":
-                decay = ALPHA + (1 - ALPHA) * 0.5 * (1 + tf.cos(math.pi * progress))
-            elif self.decay == "linear":
-                decay = ALPHA + (1 - ALPHA) * (1 - progress)
+                decay = 0.5 * (1 + tf.cos(math.pi * progress))
             else:
-                decay = ALPHA + (1 - ALPHA) * (1 - tf.sqrt(progress))
+                decay = 1 - (progress if self.decay == "linear" else tf.sqrt(progress))
+            decay = ALPHA + (1 - ALPHA) * decay
         return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
 
     def get_config(self):
@@ -190,10 +189,7 @@ def alternate(steps, rounds, seconds):
 
 
 def summary(times, baseline="constant"):
-    """The times that `alternate` returns, as name -> median, spread and ratio to the baseline.
-
-    The spread is half of the interquartile range. The ratio is the median of the ratios of all rounds.
-    """
+    """Median, half of the interquartile range, and median ratio to the baseline, of what `alternate` returns."""
     rows = {}
     for name, values in times.items():
         low, _, high = statistics.quantiles(values, n=4)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from processes import run_snippet
 
 import lrops
@@ -94,9 +95,13 @@ def test_the_tour_prints_what_it_stores(printed_by):
             assert printed_by("".join(cell["source"])) == "".join(stored)
 
 
-def test_the_faq_runs(printed_by):
+@pytest.mark.parametrize(
+    "scope", [contextlib.nullcontext, lambda: tf.distribute.MirroredStrategy(["CPU:0"]).scope()], ids=["", "strategy"]
+)
+def test_the_faq_runs(scope, printed_by):
     blocks = re.findall(r"^```python\n(.*?)^```", text_of("docs/faq.md"), re.MULTILINE | re.DOTALL)
-    _, changed, first, logged, counted = (printed_by(block).splitlines() for block in blocks)
+    with scope():
+        _, changed, first, logged, counted = (printed_by(block).splitlines() for block in blocks)
     assert changed == []
     assert first == ["[1.e-06 1.e-03]"]
     assert float(logged[-1].strip("[]")) == pytest.approx(5e-6)  # the second step of the new curve
