@@ -45,8 +45,8 @@ def to_build_for() -> list[str]:
     minor = ".".join(installed()[1].split(".")[:2])
     if minor not in minors:
         sys.exit(
-            f"lrops builds for TensorFlow {', '.join(minors)}, and {sys.executable} has {installed()[1]}: {fix}, or set "
-            f"LROPS_TENSORFLOW={minor} to build for it all the same, and then run `python -m lrops doctor`."
+            f"lrops builds for TensorFlow {', '.join(minors)}, and {sys.executable} has {installed()[1]}: {fix}, or "
+            f"set LROPS_TENSORFLOW={minor} to build for it all the same, and then run `python -m lrops doctor`."
         )
     return installed()
 
