@@ -1,5 +1,6 @@
 """A traced function holds one evaluation, and never a stale one: any write to the variable causes another."""
 
+import importlib
 import itertools
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import MIRRORED, Curve, schedule_of
-from processes import run_python
+from processes import run_snippet
 
 import lrops
 from lrops import reference
@@ -145,20 +146,74 @@ def test_an_order_that_the_user_gives_is_kept(merged):
     np.testing.assert_array_equal(function(), expected)
 
 
-def test_a_function_without_automatic_order():
-    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+def slow_zero():
+    product = tf.linalg.matmul(tf.random.normal([500, 500]), tf.random.normal([500, 500]))
+    return tf.cast(0 * tf.reduce_sum(product), tf.int64)
 
+
+@pytest.mark.parametrize("merged", MERGED)
+@pytest.mark.parametrize("graph", ["wrapped", "branch", "loop"])
+def test_a_function_without_automatic_order(graph, merged):
+    """A slow write may follow both evaluations, so the tensor that it returns is the only one that has its value."""
+    schedule, expected = MERGED[merged]()
+
+    def evaluate_what_was_written(variable):
+        written = variable.assign_add(1 + slow_zero())
+        schedule(variable)
+        return schedule(written)
+
+    if graph == "wrapped":
+        variable = KINDS["tf"]()
+        assert tf.compat.v1.wrap_function(lambda: evaluate_what_was_written(variable), [])() == expected[1]
+        return
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variable = tf.compat.v1.get_variable("step", initializer=tf.constant(3, tf.int64), use_resource=True)
+
+        def body():
+            return evaluate_what_was_written(variable)
+
+        if graph == "branch":
+            rate = tf.cond(tf.constant(True), body, lambda: tf.constant(0.0))
+        else:
+            rate = tf.while_loop(lambda i, _: i < 1, lambda i, _: (i + 1, body()), [0, tf.constant(0.0)])[1]
+        session.run(variable.initializer)
+        assert session.run(rate) == float(expected[1])
+
+
+@pytest.mark.parametrize("merged", MERGED)
+def test_a_variable_whose_reads_are_cached(merged):
+    """As ParameterServerStrategy caches them: in the scope, the value before a write is read after it too."""
+    distribute = "tensorflow.python.distribute."
+    cached = importlib.import_module(f"{distribute}ps_values").CachingVariable(KINDS["tf"]())
+    scope = importlib.import_module(f"{distribute}distribute_utils").cache_variable_reads
+    schedule, expected = MERGED[merged]()
+
+    @tf.function
     def function():
-        before = schedule(variable)
-        with tf.control_dependencies([before]):
-            written = variable.assign_add(1, read_value=False)
-        unordered = schedule(variable)
-        with tf.control_dependencies([written]):
-            after = schedule(variable)
-        with tf.control_dependencies([unordered]):
-            return tf.identity(before), tf.identity(after)
+        with scope():
+            cached.value()
+            cached.assign_add(1)
+            schedule(cached)
+        return schedule(cached)
 
-    np.testing.assert_array_equal(tf.compat.v1.wrap_function(function, [])(), RATES[[3, 4]])
+    assert function() == expected[1]
+
+
+def test_a_handle_without_a_text_may_be_of_the_same_variable():
+    packed = importlib.import_module("tensorflow.python.distribute.packed_distributed_variable")
+    packed, other = packed.PackedDistributedVariable([KINDS["tf"]()]), KINDS["tf"]()
+    schedule = schedule_of(CURVE)
+
+    @tf.function
+    def function():
+        rates = []
+        for variable in (other, packed):
+            rates.append(schedule(variable))
+            packed.assign_add(1)
+            rates.append(schedule(variable))
+        return rates
+
+    np.testing.assert_array_equal(function(), RATES[[3, 3, 4, 5]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -301,11 +356,19 @@ def check(schedule):
 
 check(lrops.WarmupCosineDecay(0.01, 8, 40))
 check(lrops.LinearWarmup(keras.optimizers.schedules.PolynomialDecay(0.01, 40), 8))
+
+class OfReplica(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+
+shared, of_replica = tf.Variable(1, dtype=tf.int64), lrops.LinearWarmup(OfReplica(), 0)
+run = tf.function(lambda: strategy.experimental_local_results(strategy.run(of_replica, [shared])))
+assert [float(rate) for rate in run()] == [0, 1]
 """
 
 
 def test_each_replica_evaluates_for_itself(tmp_path):
-    result = run_python("-c", MIRRORED + EVALUATE, folder=tmp_path)
+    result = run_snippet(MIRRORED + EVALUATE, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split("\n")[-3:-1] == [str(["CPU:0"] * 2 + ["CPU:1"] * 2)] * 2
 
