@@ -44,10 +44,7 @@ class Case:
         return dataclasses.asdict(self) | changes
 
     def steps(self):
-        """Some 1000 int64 steps: every boundary with its neighbours, the extremes, and the rest at random.
-
-        Of those, 50 are of any int64; the others are of the curve, and a little past its end.
-        """
+        """Some 1000 int64 steps: boundaries and their neighbours, the extremes, 50 of any int64, 800 of the curve."""
         boundaries, ends = self.landmarks()
         special = [self.start_step + at + near for at in boundaries for near in (-1, 0, 1)]
         special += [-1, -(10**9), 0, 1, 2**31, 2**31 + 1, 2**53, 2**53 + 1, INT64.min, INT64.max]

@@ -77,7 +77,8 @@ def start_snippet(code, *arguments, folder, stdout, stderr, **environment):
 
 def kill(process):
     """Ends the process of a snippet, with all of its threads, at once. One that has ended stays as it is."""
-    process.kill()
+    if process.is_alive():
+        process.kill()
     process.join()
 
 
