@@ -18,13 +18,12 @@ import numpy as np
 from lrops import _hyperparameters
 
 # Every op and every decay: the class of the schedule and its hyper-parameters.
-_DECAYS = typing.get_args(_hyperparameters.DecayName)
 _CURVES = {
-    name: ("WarmupDecay", _hyperparameters.DecayArguments(1e-3, 1000, 100_000, decay=name)) for name in _DECAYS
-} | {
     "inverse_sqrt": ("WarmupInverseSqrt", _hyperparameters.InverseSqrtArguments(1e-3, 1000)),
     "restarts": ("WarmupCosineRestarts", _hyperparameters.RestartsArguments(1e-3, 1000, 49_500, m_mul=0.5)),
 }
+for _decay in typing.get_args(_hyperparameters.DecayName):
+    _CURVES[_decay] = ("WarmupDecay", _hyperparameters.DecayArguments(1e-3, 1000, 100_000, decay=_decay))
 _STEPS = np.array([-1, 0, 500, 999, 1000, 33_333, 50_500, 99_999, 100_000, 2**62], np.int64)
 _REPORT = "please report this with the output of `python -m lrops doctor --json`"
 _STARTED = "LROPS_DOCTOR"  # set in the process that a doctor has started
@@ -91,7 +90,7 @@ def check_keras():
         )
     for schedule in _schedules().values():
         keras.optimizers.SGD(schedule)
-    versions = [*filter(None, _loader.build_info.get("keras", "").split(", ")), keras.__version__]
+    versions = [*filter(None, _loader.build_info["keras"].split(", ")), keras.__version__]
     *tried, minor = (tuple(map(int, version.split(".")[:2])) for version in versions)
     if tried and not tried[0] <= minor <= tried[-1]:
         raise Note(
