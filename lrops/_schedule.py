@@ -76,18 +76,10 @@ class Schedule(_Base):
         )
 
     def on_host(self, step: npt.ArrayLike) -> Any:
-        """The learning rate at `step`, computed by TensorFlow on the CPU. It does not wait for a GPU.
+        """The learning rate at `step` as a NumPy array or number, computed by TensorFlow on the CPU.
 
-        Args:
-            step: Optimizer steps, as in `__call__`. A tensor of a function that is being traced raises.
-
-        Returns:
-            A NumPy array of the shape of `step`, or a NumPy number for a single step.
-
-        Raises:
-            TypeError: `step` cannot count, as in `__call__`, or it is a tensor without a known value.
-            ValueError: A number does not fit in int64, has a fraction or is NaN.
-            RuntimeError: TensorFlow does not execute eagerly.
+        The arguments and errors are those of `WarmupCosineDecay.on_host`. A RuntimeError says that TensorFlow does not
+        execute eagerly.
         """
         step = as_step_on_host(step)
         with tf.init_scope(), tf.device("CPU:0"):

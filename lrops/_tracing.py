@@ -82,14 +82,14 @@ def schedules_in(function):
         function: A function, as `compiled_graphs` takes it.
 
     Returns:
-        A set, empty if nothing was traced. It does not hold a schedule that is inside a `LinearWarmup` of the set.
+        A set without the schedules that are inside a `LinearWarmup` of the set, or None if nothing was traced.
     """
     graphs, found = compiled_graphs(function), set()
     for graph in graphs:  # grows by the functions that each of them calls
         found |= _trace_of(graph).schedules
         called = (getattr(one, "graph", None) for one in getattr(graph, "_functions", {}).values())
         graphs += [one for one in called if one is not None and one not in graphs]
-    return found - {getattr(schedule, "schedule", None) for schedule in found}
+    return found - {getattr(schedule, "schedule", None) for schedule in found} if graphs else None
 
 
 def is_written_in(function, variable):
@@ -258,7 +258,7 @@ def _names_what_it_writes(operation):
 def _writes_another_dtype(operation, dtype):
     """Whether an operation writes variables of another dtype only.
 
-    The dtype is an attribute: `dtype` of AssignVariableOp and its kin, `T` of ResourceApplyAdam and its kin. In other
+    The dtype is an attribute: `dtype` of AssignVariableOp and the like, `T` of ResourceApplyAdam and the like. In other
     operations these attributes may mean something else, such as the dtype of the numbers that StatefulUniform draws.
     """
     if _names_what_it_writes(operation):

@@ -74,18 +74,6 @@ def test_a_float32_count_is_exact_up_to_2_24(recwarn):
     assert not [one for one in recwarn if "lrops" in str(one.message)]
 
 
-def test_a_tutorial_plots_it():
-    schedule = lrops.WarmupCosineDecay(1e-3, 4000, 40_000)
-    rates = schedule(tf.range(40_000, dtype=tf.float32))
-    np.testing.assert_array_equal(rates, schedule.on_host(np.arange(40_000)))
-
-
-def test_it_maps_over_a_dataset_and_vectorizes():
-    schedule, steps = schedule_of(CURVE), tf.range(60, dtype=tf.float32)
-    assert [rate.numpy() for rate in tf.data.Dataset.from_tensor_slices(steps).map(schedule)] == EXPECTED.tolist()
-    assert tf.vectorized_map(schedule, steps).numpy().tolist() == EXPECTED.tolist()
-
-
 def test_a_number_on_the_host_is_what_callbacks_take():
     rate = schedule_of(CURVE).on_host(3)
     assert isinstance(rate, np.float32) and rate == EXPECTED[3]

@@ -190,14 +190,6 @@ def test_the_schedule_gets_the_dtype_that_keras_gives(warmup_steps):
             assert seen[-1] is step
 
 
-def test_a_step_that_was_cast_is_looked_through_in_a_graph():
-    """A legacy optimizer of tf_keras casts its count to float32, which does not hold this one."""
-    count = tf.Variable(2**24 + 1, dtype=tf.int64)
-    warmed = lrops.LinearWarmup(Function(lambda step: step), 2**24 - 3)
-    rate = tf.function(lambda: warmed(tf.cast(count, tf.float32)))()
-    assert rate.dtype == tf.float32 and rate == 4
-
-
 def test_a_schedule_that_branches_in_python_says_what_to_write():
     class Branching(keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
@@ -255,7 +247,7 @@ def test_an_error_of_the_schedules_own_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "cure"),
+    ("schedule", "fix"),
     [
         (0.1, r"lrops.WarmupCosineDecay\(rate, W, W \+ 1, alpha=1.0\). Received: schedule=0.1"),
         (1, "a constant rate"),
@@ -271,8 +263,8 @@ def test_an_error_of_the_schedules_own_is_left_alone():
         ("PolynomialDecay", "Make one"),
     ],
 )
-def test_what_is_no_schedule(schedule, cure):
-    with pytest.raises(TypeError, match=f"(?s)^schedule must be a LearningRateSchedule of Keras or of lrops. .*{cure}"):
+def test_what_is_no_schedule(schedule, fix):
+    with pytest.raises(TypeError, match=f"(?s)^schedule must be a LearningRateSchedule of Keras or of lrops. .*{fix}"):
         lrops.LinearWarmup(schedule, 10)
 
 
@@ -330,10 +322,6 @@ def test_a_config_a_copy_and_a_pickle(name):
         assert type(one.schedule) is type(warmed.schedule)
     assert copy.deepcopy(warmed).schedule is not warmed.schedule
     assert repr(warmed).startswith("lrops.LinearWarmup(schedule=")
-
-
-def test_a_schedule_without_a_config_has_a_repr():
-    assert "warmup_steps=3" in repr(lrops.LinearWarmup(Function(lambda step: 0.1), 3))
 
 
 def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
@@ -426,15 +414,6 @@ def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype(tmp_path):
         assert history.history["learning_rate"] == [schedule(tf.constant(7.0))]
 
 
-def test_the_logger_refuses_a_warmup_that_was_replaced():
-    first, second = (lrops.LinearWarmup(Mine(rate), 3) for rate in (0.1, 0.2))
-    model = model_of(keras, first, "SGD")
-    model.fit(ROWS, ROWS, batch_size=1, verbose=0)
-    model.optimizer._learning_rate = second
-    with pytest.raises(RuntimeError, match="replaced after its model was first trained"):
-        model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-
-
 def test_gradient_accumulation():
     finals = []
     for schedule in (lrops.LinearWarmup(Mine(0.01), 4), Function(lrops.LinearWarmup(Mine(0.01), 4))):
@@ -446,20 +425,3 @@ def test_gradient_accumulation():
         finals.append(model.get_weights())
     for merged, plain in zip(*finals, strict=True):
         np.testing.assert_allclose(merged, plain, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "Adagrad"])
-def test_legacy_optimizers_of_tf_keras(optimizer):
-    inner, finals = MineOfTfKeras(0.1), []
-    for schedule in (lrops.LinearWarmup(inner, 0), inner):
-        weight = tf.Variable([1.0, 2.0])
-        made = getattr(tf_keras.optimizers.legacy, optimizer)(schedule)
-
-        @tf.function
-        def step(made=made, weight=weight):
-            made.apply_gradients([(tf.ones(2), weight)])
-
-        for _ in range(4):
-            step()
-        finals.append(weight.numpy())
-    np.testing.assert_array_equal(*finals)

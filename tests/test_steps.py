@@ -129,7 +129,7 @@ TF_KERAS_DATA = {
 @pytest.mark.parametrize("steps_per_epoch", [None, 3, 5, 7, 8, 12])
 @pytest.mark.parametrize("data", TF_KERAS_DATA)
 def test_tf_keras(data, steps_per_epoch):
-    """If the data end too early, Keras stops and may count one more step. `total_steps` refuses that."""
+    """If the data end too early, Keras stops and may count one more step. `total_steps` raises then."""
     if data == "endless" and steps_per_epoch is None:
         return
     make, arguments = TF_KERAS_DATA[data], {"epochs": 3, "steps_per_epoch": steps_per_epoch}
