@@ -223,14 +223,14 @@ def test_a_write_between_a_cast_and_its_evaluation_is_seen(writer):
 def test_a_count_of_another_dtype_is_another_step():
     count = tf.Variable(2**24 + 1, dtype=tf.int64)
     schedule = schedule_of(Curve(initial_learning_rate=1.0, warmup_steps=8, total_steps=2**25), "float64")
+    for one in (schedule, lrops.LinearWarmup(schedule, 0)):
 
-    @tf.function
-    def function():
-        read = tf.convert_to_tensor(count)
-        return schedule(cast(read)), schedule(tf.cast(cast(read), tf.float64)), schedule(tf.cast(read, tf.float64))
+        @tf.function
+        def function(one=one):
+            read = tf.convert_to_tensor(count)
+            return one(cast(read)), one(tf.cast(cast(read), tf.float64)), one(tf.cast(read, tf.float64)), one(read)
 
-    expected = schedule.on_host([2**24, 2**24, 2**24 + 1])
-    np.testing.assert_array_equal(function(), expected)
+        np.testing.assert_array_equal(function(), schedule.on_host([2**24, 2**24, 2**24 + 1, 2**24 + 1]))
 
 
 def test_it_is_saved_with_a_legacy_optimizer(tmp_path):

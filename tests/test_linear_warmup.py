@@ -201,24 +201,6 @@ def test_a_schedule_that_branches_in_python_says_what_to_write():
         tf.function(wrapped)(tf.constant(3))
 
 
-def test_two_floating_steps_of_one_count_are_two():
-    """A rounded count is another step to a schedule that gets the step unchanged."""
-    count = tf.Variable(2**24 + 1, dtype=tf.int64)
-
-    class Same(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
-            return tf.identity(step)
-
-    merged = lrops.LinearWarmup(Same(), 0)
-
-    @tf.function
-    def both():
-        read = tf.convert_to_tensor(count)
-        return merged(tf.cast(tf.cast(read, tf.float32), tf.float64)), merged(tf.cast(read, tf.float64))
-
-    assert [int(rate) for rate in both()] == [2**24, 2**24 + 1]
-
-
 def test_arrays_where_the_schedule_takes_one_step():
     one_step = Function(lambda step: 1.0 if step < 5 else 0.5)
     warmed = lrops.LinearWarmup(one_step, 2)
@@ -412,16 +394,3 @@ def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype(tmp_path):
         model = model_of(tf_keras, schedule, "legacy")
         history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
         assert history.history["learning_rate"] == [schedule(tf.constant(7.0))]
-
-
-def test_gradient_accumulation():
-    finals = []
-    for schedule in (lrops.LinearWarmup(Mine(0.01), 4), Function(lrops.LinearWarmup(Mine(0.01), 4))):
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3), keras.layers.Dense(1)])
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1, gradient_accumulation_steps=4)
-        model.compile(optimizer, "mse", run_eagerly=len(finals) == 1)
-        model.fit(np.linspace(0, 1, 32)[:, None], np.ones((32, 1)), batch_size=2, shuffle=False, verbose=0)
-        finals.append(model.get_weights())
-    for merged, plain in zip(*finals, strict=True):
-        np.testing.assert_allclose(merged, plain, rtol=1e-4, atol=1e-6)

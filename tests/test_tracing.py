@@ -7,11 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from conftest import MIRRORED, Curve, schedule_of
 from processes import run_snippet
 
 import lrops
 from lrops import reference
+from lrops._tracing import schedules_in
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 RATES = reference.warmup_decay(np.arange(60), **CURVE.arguments())
@@ -254,48 +256,16 @@ def test_adamw_evaluates_once_a_step(jit_compile, called_first):
     assert evaluations(step) == 1
 
 
-def sgd():
-    """An optimizer, and a weight that falls by the rate of each step."""
-    optimizer = keras.optimizers.SGD(schedule_of(CURVE))
-    weight = keras.Variable(0.0, dtype="float64")
-    optimizer.build([weight])
-    return optimizer, weight, [tf.constant(1.0, tf.float64)]
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_several_steps_in_one_function(jit_compile):
-    optimizer, weight, gradient = sgd()
-
-    @tf.function(jit_compile=jit_compile)
-    def unrolled():
-        rates = []
-        for _ in range(4):
-            rates.append(optimizer.learning_rate)
-            optimizer.apply(gradient)
-        return rates
-
-    np.testing.assert_array_equal(unrolled(), RATES[:4])
-
-    @tf.function(jit_compile=jit_compile)
-    def looped():
-        for _ in tf.range(20):
-            optimizer.apply(gradient)
-
-    looped()
-    assert optimizer.iterations.numpy() == 24
-    np.testing.assert_allclose(weight.numpy(), -RATES[:24].astype(np.float64).sum(), rtol=1e-12)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
-def test_gradient_accumulation(optimizer):
+@pytest.mark.parametrize(("optimizer", "merged"), [("AdamW", "curve"), ("SGD", "curve"), ("AdamW", "anothers")])
+def test_gradient_accumulation(optimizer, merged):
     """Compares four micro-batches an update with the same untraced, which merges nothing."""
     finals = []
     for run_eagerly in (False, True):
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
         make = getattr(keras.optimizers, optimizer)
-        model.compile(make(schedule_of(CURVE), weight_decay=0.1, gradient_accumulation_steps=4), "mse")
+        model.compile(make(MERGED[merged]()[0], weight_decay=0.1, gradient_accumulation_steps=4), "mse")
         model.run_eagerly = run_eagerly
         rows = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
         model.fit(rows, rows[:, :1], batch_size=2, epochs=1, shuffle=False, verbose=0)
@@ -465,9 +435,14 @@ def adamw(schedule, variables, jit_compile=False):
     return tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile, autograph=False), weights
 
 
-@pytest.mark.parametrize("warmup_steps", [None, 0, 3])
 @pytest.mark.slow
-@pytest.mark.parametrize(("more", "jit_compile"), [*ALL, *SOME_XLA, *((more, False) for more in DRAWS)])
+@pytest.mark.parametrize(
+    ("more", "jit_compile", "warmup_steps"),
+    [
+        *((more, jit_compile, 0) for more, jit_compile in [*ALL, *SOME_XLA, *((more, False) for more in DRAWS)]),
+        *((more, False, steps) for more in ("the_step", "branch", "variable", "random") for steps in (None, 3)),
+    ],
+)
 def test_what_adamw_evaluates_of_anothers_schedule(more, jit_compile, warmup_steps):
     inner = Other((PURE | IMPURE | DRAWS)[more])
     schedule = inner if warmup_steps is None else lrops.LinearWarmup(inner, warmup_steps)
@@ -497,8 +472,7 @@ def test_adamw_moves_the_weights_as_without_merging(more, jit_compile):
     np.testing.assert_array_equal(*finals)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("warmup_steps", [0, 2])
+@pytest.mark.parametrize(("warmup_steps", "kind"), [(0, "keras"), (2, "tf")])
 @pytest.mark.parametrize("more", ["the_step", "branch_that_reads_the_step"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_write_before_anothers_schedule_is_seen(writer, more, warmup_steps, kind):
@@ -609,10 +583,11 @@ def test_an_evaluation_that_failed_leaves_the_merging_as_it_was():
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_several_steps_of_anothers_schedule_in_one_function(jit_compile):
-    schedule = lrops.LinearWarmup(Other(), 3)
-    optimizer = keras.optimizers.SGD(schedule)
-    weight = keras.Variable(0.0, dtype="float64")
+@pytest.mark.parametrize("merged", MERGED)
+def test_several_steps_in_one_function(merged, jit_compile):
+    """SGD with a gradient of one: the weight falls by the rate of each step."""
+    schedule = MERGED[merged]()[0]
+    optimizer, weight = keras.optimizers.SGD(schedule), keras.Variable(0.0, dtype="float64")
     optimizer.build([weight])
 
     @tf.function(jit_compile=jit_compile)
@@ -632,4 +607,21 @@ def test_several_steps_of_anothers_schedule_in_one_function(jit_compile):
     rates = [expected(tf.constant(step, tf.int64)).numpy() for step in range(24)]
     np.testing.assert_array_equal(unrolled(), rates[:4])
     looped()
+    assert optimizer.iterations.numpy() == 24
     np.testing.assert_allclose(weight.numpy(), -np.sum(rates, dtype="float64"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_the_schedules_that_are_compiled_into_a_function(module):
+    curve, step = schedule_of(CURVE), tf.Variable(0, dtype=tf.int64)
+    warmed, other = lrops.LinearWarmup(curve, 2), schedule_of(CURVE)
+    branch = tf.function(lambda yes: tf.cond(yes, lambda: other(step), lambda: warmed(step)))
+    called = tf.function(lambda yes: branch(yes))
+    assert schedules_in(called) is None
+    called(tf.constant(True))
+    assert schedules_in(called) == schedules_in(branch) == {other, warmed}  # not `curve`, which is inside
+    for schedule, arguments in ((curve, {"jit_compile": True}), (warmed, {"steps_per_execution": 2}), (0.1, {})):
+        model = module.Sequential([module.layers.Dense(1)])
+        model.compile(module.optimizers.SGD(schedule), "mse", **arguments)
+        model.fit(np.ones((4, 1)), np.ones((4, 1)), batch_size=1, verbose=0)
+        assert schedules_in(model.train_function) == ({schedule} if schedule != 0.1 else set())
