@@ -1,4 +1,4 @@
-"""What only `WarmupDecay` has (a choice of decays) and only `WarmupInverseSqrt` (neither end nor floor)."""
+"""The decays of `WarmupDecay`, `WarmupInverseSqrt` (neither end nor floor), and what these and restarts share."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CURVES, INT64, MAX_STEPS, Curve, Decay, InverseSqrt, schedule_of
+from conftest import CURVES, INT64, MAX_STEPS, Curve, Decay, InverseSqrt, Restarts, schedule_of
 from test_schedule import ROWS, model_of, types_in
 
 import lrops
@@ -17,6 +17,10 @@ CASES = {
     for decay in ("linear", "minus_sqrt")
 }
 CASES["inverse_sqrt"] = InverseSqrt(initial_learning_rate=0.01, warmup_steps=8)
+CASES["restarts"] = Restarts(initial_learning_rate=0.01, warmup_steps=8, first_decay_steps=8, m_mul=0.5)
+CASES["restarts_counted"] = Restarts(
+    first_decay_steps=8, t_mul=1.1, cycles=3, alpha=1 / 3, warmup_steps=8, warmup_start=0.1
+)
 DECAY = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100, "decay": "linear"}
 INVERSE_SQRT = {"initial_learning_rate": 1e-3, "warmup_steps": 10}
 every_case = pytest.mark.parametrize("curve", CASES.values(), ids=CASES)
@@ -140,7 +144,7 @@ def test_config_goes_through_json_and_back(curve):
 
 @every_case
 def test_an_evaluation_is_one_node(curve):
-    op = "Lrops>WarmupInverseSqrt" if isinstance(curve, InverseSqrt) else "Lrops>WarmupDecay"
+    op = f"Lrops>{curve.schedule.__name__}"
     assert types_in(schedule_of(curve), tf.TensorSpec([], tf.int64)) == [op]
 
 
@@ -149,7 +153,7 @@ def test_it_trains_is_logged_and_goes_through_a_keras_file(curve, tmp_path):
     model = model_of(keras.optimizers.AdamW(schedule_of(curve)))
     logger = lrops.LearningRateLogger()
     history = model.fit(*ROWS, batch_size=8, epochs=3, verbose=0, callbacks=[logger])
-    used = np.array([7, 15, 23])  # by the last batch of each epoch
+    used = np.array([7, 15, 23])  # by the last batch of each epoch; a cycle of the restarts begins at 16
     assert history.history["learning_rate"] == curve.reference(used, **curve.arguments()).tolist()
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras").optimizer
@@ -162,7 +166,9 @@ def test_a_variable_holds_the_peak(curve, jit_compile):
     peak = tf.Variable(0.5)
     schedule = curve.schedule(**curve.arguments(initial_learning_rate=peak))
     rates = tf.function(schedule.__call__, jit_compile=jit_compile)
-    half = {"linear": 24, "minus_sqrt": 16, "inverse_sqrt": 32}[getattr(curve, "decay", "inverse_sqrt")]
+    # The step at which half of the height above the floor is left.
+    halves = {"linear": 24, "minus_sqrt": 16, "inverse_sqrt": 32, "restarts": 16, "restarts_counted": 12}
+    half = halves[next(name for name, case in CASES.items() if case == curve)]
     floor = getattr(curve, "alpha", 0.0)
     for value in (0.5, 0.25):
         peak.assign(value)

@@ -1,14 +1,11 @@
 """What only `WarmupCosineRestarts` has: its cycles, its rules, and how it compares with Keras."""
 
-import json
-
 import keras
 import matplotlib
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import MAX_STEPS, Restarts, schedule_of
-from test_schedule import ROWS, model_of, types_in
 
 import lrops
 from lrops import _native, curves, plotting
@@ -127,47 +124,11 @@ def test_a_wrong_attribute_is_an_invalid_argument(wrong, message, jit_compile):
         tf.function(lambda step: op(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))
 
 
-@pytest.mark.parametrize("changes", [{}, {"cycles": 3, "t_mul": 1.1, "alpha": 1 / 3, "warmup_start": 0.1}])
-def test_config_goes_through_json_and_back(changes):
-    schedule = lrops.WarmupCosineRestarts(**CURVE.arguments(**changes))
-    config = json.loads(json.dumps(schedule.get_config()))
-    assert config == CURVE.arguments(**changes) | {"dtype": "float32", "name": "WarmupCosineRestarts"}
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
-    assert type(again) is lrops.WarmupCosineRestarts and vars(again) == vars(schedule)
-    assert vars(eval(repr(schedule), {"lrops": lrops})) == vars(schedule)  # noqa: S307
-
-
-def test_an_evaluation_is_one_node():
-    assert types_in(schedule_of(CURVE), tf.TensorSpec([], tf.int64)) == ["Lrops>WarmupCosineRestarts"]
-
-
 def test_the_step_has_no_gradient():
     step = tf.Variable(5, dtype=tf.int64)
     with tf.GradientTape() as tape:
         rate = schedule_of(CURVE)(step) * 1.0
     assert tape.gradient(rate, step) is None
-
-
-def test_it_trains_is_logged_and_goes_through_a_keras_file(tmp_path):
-    model = model_of(keras.optimizers.AdamW(schedule_of(CURVE)))
-    logger = lrops.LearningRateLogger()
-    history = model.fit(*ROWS, batch_size=8, epochs=3, verbose=0, callbacks=[logger])
-    used = np.array([7, 15, 23])  # by the last batch of each epoch; cycles begin at 4, 12 and 28
-    assert history.history["learning_rate"] == CURVE.reference(used, **CURVE.arguments()).tolist()
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras").optimizer
-    assert float(again.learning_rate) == CURVE.reference(24, **CURVE.arguments())
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_variable_holds_the_peak(jit_compile):
-    peak = tf.Variable(0.5)
-    schedule = lrops.WarmupCosineRestarts(**CURVE.arguments(initial_learning_rate=peak))
-    rates = tf.function(schedule.__call__, jit_compile=jit_compile)
-    for value in (0.5, 0.25):
-        peak.assign(value)
-        assert rates(tf.constant([4, 12])).numpy().tolist() == [value, np.float32(value * 0.5005)]
-        assert schedule.on_host([4, 12]).tolist() == [value, np.float32(value * 0.5005)]
 
 
 def test_the_phases_of_a_plot():

@@ -1,8 +1,8 @@
-"""Compiles cc/kernels/learning_rate.cu to the PTX that is committed beside it. Run by `make ptx`.
+"""Compiles cc/kernels/learning_rate.cu to the PTX that is committed next to it. Run by `make ptx`.
 
 PTX runs on drivers at least as new as the compiler that made it, and on cards at least as new as its target. So we use
 the first CUDA 12, whose driver is the oldest that TensorFlow's CUDA wheels accept, and the oldest architecture that it
-knows. Its NVRTC cannot be installed beside TensorFlow's CUDA, so it goes into a temporary folder.
+knows. Its NVRTC cannot be installed with TensorFlow's CUDA, so it goes into a temporary folder.
 """
 
 import argparse

@@ -74,7 +74,7 @@ class Compiled:
 
     kernels: list[Kernel]  # in launch order
     others: list[str]  # everything else: copies, and decisions of the host
-    ptx: str
+    ptx: str  # empty if this JAX writes none
 
 
 @functools.cache
@@ -106,13 +106,14 @@ def compile_for_gpu(function, *specs):
         lowered = jax.jit(jax2tf.call_tf(function)).lower(*shapes)
         lowered.compile(compiler_options={"xla_dump_to": folder})
         (thunks,) = Path(folder).glob("*.thunk_sequence.txt")
-        (ptx,) = Path(folder).glob("*.ptx")
         lines = thunks.read_text().splitlines()
-        launch = r".*\bkKernel\b.* kernel = ([^,]+),.* blocks: \{(\d+), 1, 1\}, threads/block: \{(\d+), 1, 1\}"
+        launch = (
+            r".*\bk(?:Custom)?Kernel\b.* kernel = ([^,]+),.* blocks: \{(\d+), 1, 1\}, threads/block: \{(\d+), 1, 1\}"
+        )
         found = [re.match(launch, line) for line in lines]
         kernels = [Kernel(match[1], int(match[2]), int(match[3])) for match in found if match]
         others = [line for line, match in zip(lines, found, strict=True) if not match]
-        return Compiled(kernels, others, ptx.read_text())
+        return Compiled(kernels, others, "".join(path.read_text() for path in Path(folder).glob("*.ptx")))
 
 
 def _current(rate, step):

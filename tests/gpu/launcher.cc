@@ -19,13 +19,20 @@ void Read(const std::string& text, std::optional<std::int64_t>* value) {
   if (text != "None") *value = std::strtoll(text.c_str(), nullptr, 10);
 }
 
+// The rule that a curve breaks in this dtype, or an empty string. Programs that include this file call it, too.
+template <class H>
+std::string Refusal(const H& hyperparameters, const lrops::Dtype& dtype) {
+  return RuleError(hyperparameters, dtype);
+}
+
 template <class H>
 std::string Launch(const std::map<std::string, std::string>& values, const char* dtype, const std::int64_t* step,
                    std::int64_t count, void* out, void* stream) {
   H hyperparameters;
   hyperparameters.Visit([&](const char* name, auto& value) { Read(values.at(name), &value); });
-  const auto schedule = lrops::MakeSchedule(hyperparameters, *lrops::FindDtype(dtype));
-  return lrops::LaunchLearningRates(schedule, step, count, out, stream);
+  const lrops::Dtype& type = *lrops::FindDtype(dtype);
+  const std::string error = Refusal(hyperparameters, type);
+  return error.empty() ? LaunchLearningRates(MakeSchedule(hyperparameters, type), step, count, out, stream) : error;
 }
 
 }  // namespace

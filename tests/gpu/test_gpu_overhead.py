@@ -62,7 +62,7 @@ def test_it_says_that_pytest_is_missing(gpu_overhead, monkeypatch):
     assert said == "not run: pytest is not installed: run `pip install pytest`"
 
 
-def test_it_refuses_to_run_without_a_gpu(tmp_path):
+def test_it_needs_a_gpu(tmp_path):
     done = run_python(SCRIPT, folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
     assert "gpu_overhead.py needs a GPU" in done.stderr

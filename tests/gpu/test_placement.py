@@ -1,7 +1,7 @@
 """On which devices TensorFlow's CUDA build runs an optimizer step, and with how many kernels and copies.
 
 The device of fake_gpu.cc takes the place of TensorFlow's own GPU. TensorFlow's kernels crash there, but before it runs
-a graph it writes the graph of each device to a file. tools/matrix.py runs this beside `tensorflow`.
+a graph it writes the graph of each device to a file. tools/matrix.py runs this with `tensorflow`.
 """
 
 import collections

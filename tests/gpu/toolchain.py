@@ -18,15 +18,10 @@ ROOT = HERE.parents[1]
 PTX = ROOT / "cc" / "kernels" / "learning_rate.ptx"
 
 
-def compiler(name, variable=None):
-    """The path of a compiler, by its environment variable or its name. Skips the test if there is none."""
-    path = shutil.which(os.environ.get(variable or "", name))
-    return path or pytest.skip(f"no {name} on this machine")
-
-
 def shared_library(path, *arguments):
     """Builds a library from C++ files; the other arguments are options. Skips the test without a compiler."""
-    command = [compiler("g++", "CXX"), "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or pytest.skip("no C++ compiler on this machine")
+    command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
     command += [f"-I{ROOT / 'cc'}", f"-I{HERE}", f"-I{path.parent}"]
     done = subprocess.run([*command, "-o", path, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

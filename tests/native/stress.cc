@@ -54,7 +54,7 @@ class Random {
     parameters.Visit([this](const char* name, auto& value) {
       Fill(value);
       if constexpr (std::is_same_v<decltype(value), double&>) {
-        if (std::strcmp(name, "t_mul") == 0) value = 1 + 4 * value;  // less is refused
+        if (std::strcmp(name, "t_mul") == 0) value = 1 + 4 * value;  // less is rejected
       }
     });
     return parameters;
