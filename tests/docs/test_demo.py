@@ -16,6 +16,7 @@ from lrops import reference
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_vit.py"
 
 
+@pytest.mark.slow
 def test_the_demo_trains_and_draws(tmp_path):
     result = run_python(
         SCRIPT,

@@ -196,8 +196,8 @@ def test_a_line_of_the_gallery(line):
 ROWS = np.ones((8, 1), "float32")
 
 
-def tf_keras_model(optimizer):
-    model = tf_keras.Sequential([tf_keras.layers.Dense(1, input_shape=(1,))])
+def small_model(library, optimizer):
+    model = library.Sequential([library.Input((1,)), library.layers.Dense(1)])
     model.compile(optimizer, "mse")
     return model
 
@@ -219,7 +219,7 @@ def test_what_a_file_of_tf_keras_brings_back(optimizer, policy, file, counts, tm
     schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
-        model = tf_keras_model(optimizer(schedule))
+        model = small_model(tf_keras, optimizer(schedule))
         model.fit(ROWS, ROWS, batch_size=1, verbose=0)
         model.save(tmp_path / file)
         again = tf_keras.models.load_model(tmp_path / file)
@@ -231,22 +231,16 @@ def test_what_a_file_of_tf_keras_brings_back(optimizer, policy, file, counts, tm
 
 
 def test_weights_of_a_constant_rate_keep_their_count(tmp_path):
-    def new_model(rate):
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.compile(keras.optimizers.Adam(rate), "mse")
-        model.optimizer.build(model.trainable_variables)
-        return model
-
-    trained = new_model(1e-2)
+    schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
+    trained, lost, kept = (small_model(keras, keras.optimizers.Adam(rate)) for rate in (1e-2, schedule, 1e-2))
     trained.fit(ROWS, ROWS, batch_size=1, verbose=0)
     trained.save_weights(tmp_path / "constant.weights.h5")
-    schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
-    lost, kept = new_model(schedule), new_model(1e-2)
+    for model in (lost, kept):
+        model.optimizer.build(model.trainable_variables)
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
         lost.load_weights(tmp_path / "constant.weights.h5")
     kept.load_weights(tmp_path / "constant.weights.h5")
-    counts = [int(model.optimizer.iterations.numpy()) for model in (lost, kept)]
-    assert counts == [0, 8]
+    assert [int(model.optimizer.iterations.numpy()) for model in (lost, kept)] == [0, 8]
     kept.optimizer.learning_rate = lrops.WarmupCosineDecay(1e-2, 4, 40, start_step=8)
     kept.compile(kept.optimizer, "mse")
     history = kept.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
@@ -256,8 +250,7 @@ def test_weights_of_a_constant_rate_keep_their_count(tmp_path):
 def test_which_rate_an_optimizer_shows_after_a_batch():
     schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
     for library, step in ((keras, 8), (tf_keras, 7)):
-        model = library.Sequential([library.Input((1,)), library.layers.Dense(1)])
-        model.compile(library.optimizers.Adam(schedule), "mse")
+        model = small_model(library, library.optimizers.Adam(schedule))
         model.fit(ROWS, ROWS, batch_size=1, verbose=0)
         assert float(model.optimizer.learning_rate.numpy()) == schedule.on_host(step)
 
@@ -269,7 +262,7 @@ def test_callbacks_of_tf_keras_that_have_no_effect():
         [tf_keras.callbacks.LearningRateScheduler(lambda epoch: 123.0)],
         [tf_keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=0, min_delta=1e9)],
     ):
-        model = tf_keras_model(tf_keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
+        model = small_model(tf_keras, tf_keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
         model.set_weights([np.zeros((1, 1)), np.zeros(1)])
         model.fit(ROWS, ROWS, batch_size=1, epochs=3, verbose=0, callbacks=callbacks)
         trained.append(model.get_weights()[0].item())
@@ -277,8 +270,7 @@ def test_callbacks_of_tf_keras_that_have_no_effect():
 
 
 def test_keras_3_rejects_the_same_callbacks():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
+    model = small_model(keras, keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
     with pytest.raises(TypeError, match="not settable"):
         model.fit(ROWS, ROWS, verbose=0, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)])
 

@@ -130,9 +130,9 @@ print(keras.models.load_model(sys.argv[3]).optimizer.iterations.numpy())
     ],
 )
 def test_what_a_process_without_lrops_says_of_a_model(library, file, said, tmp_path):
-    library_module = importlib.import_module(library)
-    model = library_module.Sequential([library_module.Input((1,)), library_module.layers.Dense(1)])
-    model.compile(library_module.optimizers.Adam(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
+    flavour = importlib.import_module(library)
+    model = flavour.Sequential([flavour.Input((1,)), flavour.layers.Dense(1)])
+    model.compile(flavour.optimizers.Adam(lrops.WarmupCosineDecay(1e-2, 4, 40)), "mse")
     model.fit(np.ones((8, 1)), np.ones((8, 1)), batch_size=1, verbose=0)
     model.save(tmp_path / file)
     without = run_snippet(LOAD, "", library, file, folder=tmp_path)
