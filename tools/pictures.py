@@ -55,6 +55,7 @@ def draw_all(schedules, path):
     names = [NAMES[name][0] for name in NAMES]
     ax = plotting.plot(*[schedules[name] for name in NAMES], ax=figure.subplots(), labels=names, last=TOTAL + 1000)
     ax.get_legend().remove()
+    ax.set_ylim(0, 1.12 * PEAK)  # room for the name above the hold
     halo = [matplotlib.patheffects.withStroke(linewidth=3, foreground="white")]
     for line, (text, step, height) in zip(ax.lines, NAMES.values(), strict=True):
         style = {"color": line.get_color(), "path_effects": halo, "ha": "center", "va": "center", "zorder": 5}
