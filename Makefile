@@ -95,8 +95,11 @@ ptx: $(VENV)/build  ## compiles the CUDA kernel to cc/kernels/learning_rate.ptx,
 wheels: $(VENV)/build  ## fills dist/: a wheel for each Python found, with the libraries of every TensorFlow minor, and the sdist
 	$(BIN)/python tools/wheels.py
 
-reproducible: $(VENV)/build  ## builds one wheel twice, in two folders and without ccache, and compares
-	$(BIN)/python tools/wheels.py --twice --python 3.11 --tensorflow $(ENDS)
+reproducible: $(VENV)/build  ## builds a wheel and the sdist twice, in folders of other names and without ccache, and compares
+	rm -rf build/twice
+	for clone in build/twice/a 'build/twice/some/other place'; do git clone --quiet . "$$clone" && \
+	  CCACHE_DISABLE=1 $(BIN)/python "$$clone/tools/wheels.py" --python 3.11 --tensorflow $(ENDS) || exit; done
+	diff -r build/twice/a/dist 'build/twice/some/other place/dist'
 
 matrix: $(VENV)/build  ## tries the wheels of dist/ with each TensorFlow, in new environments; writes docs/compatibility.md
 	$(BIN)/python tools/matrix.py $(MATRIX_ARGS)

@@ -37,10 +37,11 @@ def range_of(versions: list[str]) -> str:
 def readme() -> str:
     """README.md with the repository's address before each relative link and picture, for a package index."""
     source = PROJECT["project"]["urls"]["Source"]
-    folders = {True: source.replace("//github.com/", "//raw.githubusercontent.com/") + "/main/"}
+    raw = source.replace("//github.com/", "//raw.githubusercontent.com/")
 
     def absolute(match):
-        return match[1] + folders.get(match[2].endswith((".png", ".svg")), f"{source}/blob/main/") + match[2]
+        picture = match[2].endswith((".png", ".svg"))
+        return match[1] + (f"{raw}/main/" if picture else f"{source}/blob/main/") + match[2]
 
     text = (ROOT / "README.md").read_text("utf-8")
     return re.sub(r"""(\]\(|\b(?:src|srcset|href)=")(?![a-z]+:|#)([^\s()"]+)""", absolute, text)

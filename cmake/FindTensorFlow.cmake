@@ -1,18 +1,13 @@
-# Finds the TensorFlow of the Python interpreter that builds, or the wheel unpacked in TensorFlow_ROOT, without importing
-# it. Sets TensorFlow_VERSION and TensorFlow_MINOR ("2.21"), and makes TensorFlow::framework and TensorFlow::cc (XLA).
+# Finds the TensorFlow of the Python interpreter that builds, or the one in TensorFlow_ROOT, without importing it. Sets
+# TensorFlow_VERSION, and makes TensorFlow::framework and TensorFlow::cc (XLA).
 execute_process(
   COMMAND "${Python_EXECUTABLE}" "${CMAKE_CURRENT_LIST_DIR}/find_tensorflow.py" ${TensorFlow_ROOT}
-  OUTPUT_VARIABLE _tensorflow
-  OUTPUT_STRIP_TRAILING_WHITESPACE
-  RESULT_VARIABLE _tensorflow_result)
-string(REPLACE "\n" ";" _tensorflow "${_tensorflow}")
-list(LENGTH _tensorflow _tensorflow_lines)
-if(NOT _tensorflow_result EQUAL 0 OR NOT _tensorflow_lines EQUAL 2)
+  OUTPUT_VARIABLE _tensorflow OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT _tensorflow MATCHES "^(.+)\n(.+)$")
   message(FATAL_ERROR "lrops is built for a TensorFlow, and ${Python_EXECUTABLE} has none: run `pip install .` instead.")
 endif()
-list(GET _tensorflow 0 _tensorflow_dir)
-list(GET _tensorflow 1 TensorFlow_VERSION)
-string(REGEX MATCH "^[0-9]+\\.[0-9]+" TensorFlow_MINOR "${TensorFlow_VERSION}")
+set(_tensorflow_dir "${CMAKE_MATCH_1}")
+set(TensorFlow_VERSION "${CMAKE_MATCH_2}")
 
 add_compile_options("-ffile-prefix-map=${_tensorflow_dir}=tensorflow")  # its macros name their headers
 

@@ -148,7 +148,7 @@ def run_row(row, interpreter, package):
                 code = code or re.search(r"\d+ skipped", text) and "skipped"  # what tests nothing must not pass
             said[name] = f"FAILED ({code})" if code else "ok"
             if code:
-                print(text[-3000:], file=sys.stderr)
+                print(text[-9000:], file=sys.stderr)
     cells = [row.python, f"{row.flavour} {version}", row.how, keras, *said.values()]
     return cells, commit, time.monotonic() - start
 
@@ -159,7 +159,7 @@ def run_error(interpreter, package, requirements, command, sentence):
         code, text = ask(install(interpreter, folder, requirements, package), command)
     if code == 1 and sentence in text:
         return "raises"
-    print(text[-3000:], file=sys.stderr)
+    print(text[-9000:], file=sys.stderr)
     return f"FAILED ({code})"
 
 

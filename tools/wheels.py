@@ -13,8 +13,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,13 +32,6 @@ platform.machine = lambda: machine
 from auditwheel.main import main
 sys.exit(main())
 """
-SUMS = "SHA-256 of each file:"
-START = time.monotonic()
-
-
-def say(text: str) -> None:
-    """A line of progress, with the seconds since the start."""
-    print(f"[{time.monotonic() - START:5.0f} s] {text}", flush=True)
 
 
 def run(*command, **environment) -> str:
@@ -102,7 +93,7 @@ def fetch(pip: Path, tensorflow: str, machine: str) -> Path:
     folder = CACHE / (tensorflow if machine == "x86_64" else f"{tensorflow}-{machine}")
     if folder.exists():
         return folder
-    say(f"TensorFlow {tensorflow}: fetching its headers (250 MB)")
+    print(f"TensorFlow {tensorflow}: fetching its headers (250 MB)", flush=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}")
     flavour = "tensorflow-cpu" if machine == "x86_64" else "tensorflow"  # on ARM64 there is no other
     platforms = [f"--platform={name}_{machine}" for name in ("manylinux_2_27", "manylinux_2_17", "manylinux2014")]
@@ -119,7 +110,7 @@ def build_libraries(python: Path, tensorflows: list[str], machine: str, build: P
     cmake, path = python.parent / "cmake", f"{python.parent}:{os.environ['PATH']}"  # where ninja is
     for tensorflow in tensorflows:
         headers = fetch(python, tensorflow, machine)
-        say(f"TensorFlow {tensorflow}: libraries")
+        print(f"TensorFlow {tensorflow}: libraries", flush=True)
         folder = build / f"tensorflow{tensorflow}"
         run(cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, f"-DPython_EXECUTABLE={python}", "-DLROPS_MODULE=OFF",
             f"-DTensorFlow_ROOT={headers}", *cross(machine), *shlex.split(os.environ.get("CMAKE_ARGS", "")),
@@ -160,20 +151,6 @@ def build_wheel(python: Path, tools: Path, minor: str, source: Path, libraries: 
     return next((raw / "tagged").glob("*.whl"))
 
 
-def build_twice(arguments: list[str]) -> None:
-    """Builds the commit in two clones, in folders of other names. If one byte differs, ends the program."""
-    made = []
-    with tempfile.TemporaryDirectory() as folder:
-        for clone in (Path(folder, "a"), Path(folder, "some", "other place")):
-            say(f"building in {clone}")
-            run("git", "clone", "--quiet", ROOT, clone)
-            output = run(sys.executable, clone / "tools/wheels.py", *arguments, CCACHE_DISABLE="1")
-            made.append(output.rpartition(SUMS)[2])
-    if made[0] != made[1]:
-        sys.exit(f"the second build differs from the first:\n{made[0]}\n{made[1]}")
-    say(f"both builds are the same, byte for byte:\n{made[0]}")
-
-
 def main():
     """Builds, and prints the checksum, name and size of each file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -183,12 +160,9 @@ def main():
         "--tensorflow", nargs="+", default=MINORS, help="minors, and pre-releases such as 2.22.0rc0 (%(default)s)"
     )
     parser.add_argument("--machine", choices={HERE, "aarch64"}, default=HERE, help="to build for (%(default)s)")
-    parser.add_argument("--twice", action="store_true", help="check that two builds of the commit are the same file")
     options = parser.parse_args()
     if len(options.tensorflow) > len({minor_of(tensorflow) for tensorflow in options.tensorflow}):
         parser.error(f"--tensorflow must name a minor once. Received: {' '.join(options.tensorflow)}")
-    if options.twice:
-        return build_twice([argument for argument in sys.argv[1:] if argument != "--twice"])
     build = ROOT / "build" / ("wheels" if options.machine == HERE else f"wheels-{options.machine}")
     pythons = {
         minor: path
@@ -197,7 +171,7 @@ def main():
     }
     if not pythons:
         parser.error(f"none of Python {', '.join(options.python)} was found that TensorFlow {options.tensorflow} fits.")
-    say(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}")
+    print(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}", flush=True)
     if shutil.which("ccache"):
         os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
     os.environ["SOURCE_DATE_EPOCH"] = run("git", "log", "-1", "--format=%ct").strip()
@@ -211,12 +185,12 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     made = [archive]
     for minor, path in pythons.items():
-        say(f"Python {minor}: wheel")
+        print(f"Python {minor}: wheel", flush=True)
         python = environment(path, build / f"python{minor}", group("build"))
         made.append(build_wheel(python, tools, minor, source, libraries, options.machine))
         for old in options.output.glob(f"lrops-*-cp{minor.replace('.', '')}-*_{options.machine}.whl"):
             old.unlink()
-    print(run(tools, "-m", "twine", "check", "--strict", *made).strip(), SUMS, sep="\n")
+    print(run(tools, "-m", "twine", "check", "--strict", *made).strip())
     for path in made:
         shutil.copy(path, options.output)
         print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}  {path.stat().st_size / 1e6:.2f} MB")
