@@ -26,7 +26,7 @@ set_target_properties(TensorFlow::cc PROPERTIES IMPORTED_LOCATION "${_tensorflow
 target_include_directories(TensorFlow::cc SYSTEM INTERFACE
   "${_tensorflow_dir}/include/external/highwayhash" "${_tensorflow_dir}/include/external/farmhash_archive/src")
 target_link_libraries(TensorFlow::cc INTERFACE TensorFlow::framework)
-# Headers that older minors lack; each file says which. -idirafter lets TensorFlow's own headers win if they exist.
+# Headers that older minors lack; each file names its own. -idirafter lets TensorFlow's own headers win if they exist.
 if(TensorFlow_VERSION VERSION_LESS 2.20)
   target_compile_options(TensorFlow::framework INTERFACE
     "SHELL:-idirafter \"${CMAKE_CURRENT_LIST_DIR}/older_tensorflow\"")
