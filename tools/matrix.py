@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
     def requirements(self):
         """What is installed before lrops."""
-        keras = [f"keras=={self.keras}.*", "tf_keras" + requirement(self.tensorflow)] if self.keras else []
+        keras = [f"keras=={self.keras}.*"] if self.keras else []
         xla = group("xla-gpu") if "compiled for a GPU" in self.checks() else []
         return [self.flavour + requirement(self.tensorflow), *keras, *xla]
 
@@ -113,7 +113,8 @@ def all_rows(pythons):
 
 def package_for(row, wheels):
     """The file of lrops that pip installs."""
-    pattern = "lrops-*.tar.gz" if row.how == SOURCE else f"lrops-*-cp{row.python.replace('.', '')}-*.whl"
+    wheel = f"lrops-*-cp{row.python.replace('.', '')}-*_{platform.machine()}.whl"
+    pattern = "lrops-*.tar.gz" if row.how == SOURCE else wheel
     for path in wheels.glob(pattern):
         return path
     sys.exit(f"{wheels} has no {pattern}: run `make wheels` where Python {row.python} is found")
@@ -140,6 +141,9 @@ def run_row(row, interpreter, package):
     start, said = time.monotonic(), dict.fromkeys(CHECKS, "")
     with tempfile.TemporaryDirectory() as folder:
         python = install(interpreter, folder, row.requirements(), package)
+        if row.keras:  # alone: it would bring `tensorflow`
+            alone = [python, "-m", "pip", "install", "-qq", "--no-deps", "tf_keras" + requirement(row.tensorflow)]
+            subprocess.run(alone, check=True)
         code, text = ask(python, ["-c", ABOUT])
         version, keras, commit = ["?"] * 3 if code else text.split()[:3]
         for name in row.checks():
