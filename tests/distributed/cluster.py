@@ -29,12 +29,12 @@ def cluster(folder, command, **jobs):
     try:
         for job, count in jobs.items():
             for index in range(count):
-                config = json.dumps({"cluster": addresses, "task": {"type": job, "index": index}})
+                task = json.dumps({"cluster": addresses, "task": {"type": job, "index": index}})
+                # With one thread, as on one core, TensorFlow's parameter servers wait for each other for ever.
+                variables = {"TF_CONFIG": task, "TF_NUM_INTEROP_THREADS": "4"}
                 path = folder / f"{job}-{index}.out"
                 path.unlink(missing_ok=True)
-                processes[job].append(
-                    start_snippet(*command, folder=folder, stdout=path, stderr=path, TF_CONFIG=config)
-                )
+                processes[job].append(start_snippet(*command, folder=folder, stdout=path, stderr=path, **variables))
         yield processes
     finally:
         for process in sum(processes.values(), []):
