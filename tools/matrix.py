@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
     def requirements(self):
         """What is installed before lrops."""
-        keras = [f"keras=={self.keras}.*"] if self.keras else []
+        keras = [f"keras=={self.keras}.*", *group("plot")] if self.keras else []
         xla = group("xla-gpu") if "compiled for a GPU" in self.checks() else []
         return [self.flavour + requirement(self.tensorflow), *keras, *xla]
 
