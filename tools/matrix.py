@@ -46,7 +46,7 @@ def tests(*names):
 EXACT = tests("test_exactness.py", "test_saved_by_older.py")
 CHECKS = {
     "doctor": ["-m", "lrops", "doctor"],
-    "exactness": [*EXACT, "-k", "same_bits_in_every_dtype and float32 or older_version"],
+    "exactness": [*EXACT, "-k", "same_bits_in_every_mode and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
     "tests of training": tests("test_callbacks.py", "test_linear_warmup.py", "test_steps.py"),
