@@ -84,8 +84,10 @@ class Series:
     def end_epoch(self):
         """All updates of the epoch."""
         found = self.updates(all_of_them=True)
-        if self.start and self._ended is None:  # the data ended: Keras may have counted a batch that it did not get
-            self._count = int(_copied(self.counter())())
+        if self.start and self._ended is None:  # the data ended in this batch: Keras counts a step without data, too
+            count = int(_copied(self.counter())())
+            found += [(step, self.start) for step in range(self._count, count - 1)]
+            self._count, self._last = count, found[-1] if found else self._last
         return found
 
     def end(self):

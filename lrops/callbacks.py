@@ -140,7 +140,7 @@ class LearningRateLogger(_Callback):
         train_function = getattr(self.model, "train_function", None)
         if self.verify and train_function is not None and not getattr(self.model, "run_eagerly", False):
             _check_compiled(train_function, self._series)
-        self._batches = 0
+        self._batches, self._begun = 0, None
         self._in_epoch = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -166,7 +166,7 @@ class LearningRateLogger(_Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         self._write([series.end_epoch() for series in self._series])
-        if logs is not None and self._batches:
+        if logs is not None and self._begun is not None:
             logs.update({series.key: series.rate_of_epoch() for series in self._series})
         if self._files:
             self._files.flush()

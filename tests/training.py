@@ -39,6 +39,11 @@ def model_of(rate, K=keras, steps_per_execution=1, run_eagerly=False, jit_compil
     return model
 
 
+def count(optimizer):
+    """The optimizer's updates. (`int(optimizer.iterations)` fails in Keras 3.0 and under a strategy.)"""
+    return int(optimizer.iterations.numpy())
+
+
 def fit(model, *callbacks, x=ROWS, epochs=2, **arguments):
     if not isinstance(x, tf.data.Dataset):
         arguments |= {"y": x, "batch_size": 1, "shuffle": False}
@@ -73,7 +78,8 @@ def recording(K, rate=None, **arguments):
         def update_step(self, gradient, variable, rate=None):
             rate = self._current_learning_rate if rate is None else rate
             step = tf.convert_to_tensor(self.iterations.value if K is keras else self.iterations)
-            self.applied.scatter_nd_update([[step]], [tf.cast(rate, tf.float32)])
+            # Depends on the gradient: at the end of the data, Keras may start a step for which there is none.
+            self.applied.scatter_nd_update([[step]], [tf.cast(rate, tf.float32) + 0 * tf.reduce_sum(gradient)])
             super().update_step(gradient, variable, *([rate] if K is keras else []))
 
     optimizer = Recording(rate or schedule(), **arguments)
