@@ -84,26 +84,10 @@ class WarmupDecay(CurveSchedule, _hyperparameters.DecayArguments):
     | `"linear"` | `u` | Devlin et al. 2019 (BERT, arXiv 1810.04805); Defazio et al. 2023 (arXiv 2310.07831) |
     | `"minus_sqrt"` | `1 - sqrt(1 - u)` | the cooldown of Hägele et al. 2024 (arXiv 2405.18392), after a long hold |
 
-    The rates are as exact as those of `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and
-    under XLA.
+    The other arguments, the errors and the exactness are those of `WarmupCosineDecay`.
 
     Args:
-        initial_learning_rate: The peak rate, a finite number above 0, or a variable that holds it, as in
-            `WarmupCosineDecay`.
-        warmup_steps: Steps from the first rate to the peak, at least 0.
-        total_steps: The step at which the rate reaches the floor, at most `2**62`. It includes warmup and hold, and
-            must be greater than `warmup_steps + hold_steps`.
-        alpha: The floor divided by the peak, in [0, 1].
         decay: The shape of the decay: "cosine", "linear" or "minus_sqrt".
-        hold_steps: Steps at the peak after the warmup, at least 0.
-        warmup_start: The first rate divided by the peak, in [0, 1].
-        start_step: The step at which the curve begins.
-        dtype: The dtype of the rate: "float32", "float16", "bfloat16" or "float64".
-        name: The name of the op in the graph.
-
-    Raises:
-        TypeError: An argument has the wrong type, such as 1000.0 or True for a number of steps.
-        ValueError: An argument breaks one of the rules above. The message gives the argument, the rule and the value.
 
     Examples:
         A line from the peak to 0:
@@ -137,28 +121,16 @@ class WarmupInverseSqrt(CurveSchedule, _hyperparameters.InverseSqrtArguments):
            = p                                                if W <= s <= W + H
            = p * sqrt(N / (N + d)),  d = s - W - H            if s > W + H
 
-    There is no last step and no floor. The rate is half the peak at d = 3 N, and a tenth of the peak at d = 99 N. The
-    rates are as exact as those of `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and under
-    XLA.
+    There is no last step and no floor, so the schedule takes no `total_steps` and no `alpha`. The rate is half the peak
+    at d = 3 N, and a tenth of the peak at d = 99 N.
 
     Source: the Transformer, Vaswani et al. 2017 (arXiv 1706.03762), section 5.3, also called "Noam"; T5 uses it too.
 
+    The other arguments, the errors and the exactness are those of `WarmupCosineDecay`.
+
     Args:
-        initial_learning_rate: The peak rate, a finite number above 0, or a variable that holds it, as in
-            `WarmupCosineDecay`.
-        warmup_steps: Steps from the first rate to the peak, at least 0.
         timescale: N, at least 1 and at most `2**62`. N steps after the peak, the rate is the peak / sqrt(2). None means
             `warmup_steps`, which then must be at least 1.
-        hold_steps: Steps at the peak after the warmup, at least 0.
-        warmup_start: The first rate divided by the peak, in [0, 1].
-        start_step: The step at which the curve begins.
-        dtype: The dtype of the rate: "float32", "float16", "bfloat16" or "float64".
-        name: The name of the op in the graph.
-
-    Raises:
-        TypeError: An argument has the wrong type, such as 1000.0 or True for a number of steps; or `total_steps` or
-            `alpha` was given.
-        ValueError: An argument breaks one of the rules above. The message gives the argument, the rule and the value.
 
     Examples:
         The Transformer's rate, `d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)`:
@@ -188,15 +160,14 @@ class WarmupCosineRestarts(CurveSchedule, _hyperparameters.RestartsArguments):
            = p * alpha                                                    after the last cycle
 
     Cycle 0 begins at s = W. Cycle i has L = `first_decay_steps * t_mul**i` steps, rounded to the nearest integer (ties
-    to even), and d is the number of steps since the cycle began. The rates are as exact as those of
-    `WarmupCosineDecay`, with the same bits in eager mode, in a `tf.function` and under XLA.
+    to even), and d is the number of steps since the cycle began.
 
     Source: Loshchilov and Hutter 2017 (arXiv 1608.03983), with the warmup of Goyal et al. 2017 (arXiv 1706.02677).
 
+    The other arguments, the errors and the exactness are those of `WarmupCosineDecay`. The last cycle must end within
+    `2**62` steps of `start_step`.
+
     Args:
-        initial_learning_rate: The peak rate of the first cycle, a finite number above 0, or a variable that holds it,
-            as in `WarmupCosineDecay`.
-        warmup_steps: Steps from the first rate to the peak, at least 0.
         first_decay_steps: Steps of the first cycle, at least 1.
         t_mul: The length of a cycle divided by that of the one before: a finite number, at least 1.
         m_mul: The height of a cycle above the floor divided by that of the one before, in (0, 1].
@@ -204,15 +175,6 @@ class WarmupCosineRestarts(CurveSchedule, _hyperparameters.RestartsArguments):
         cycles: The number of cycles, at least 1. After the last one the rate stays at the floor. None means as many as
             end within `2**62` steps. At most 64 cycles are possible, so a `t_mul` close to 1 needs a number here. With
             `t_mul=1` and `m_mul=1` there is no such limit. `t_mul=2` always stays below it.
-        warmup_start: The first rate divided by the peak, in [0, 1].
-        start_step: The step at which the curve begins.
-        dtype: The dtype of the rate: "float32", "float16", "bfloat16" or "float64".
-        name: The name of the op in the graph.
-
-    Raises:
-        TypeError: An argument has the wrong type, such as 1000.0 or True for a number of steps.
-        ValueError: An argument breaks one of the rules above, or the last cycle does not end within `2**62` steps of
-            `start_step`. The message gives the argument, the rule and the value.
 
     Examples:
         >>> import lrops
@@ -245,10 +207,8 @@ class LinearWarmup(WarmupOfSchedule):
     evaluates it once.) In a `tf.function`, and so in `fit`, a `LinearWarmup` evaluates the schedule inside once a step
     if its operations are pure: they read no variable but the step, and they do not draw random numbers, print or
     assert. Otherwise, and while a `tf.GradientTape` records, it is evaluated as often as Keras asks. Python code in the
-    schedule, such as a counter of its calls, runs once for all merged evaluations.
-
-    With `warmup_steps=0`, `hold_steps=0` and `start_step=0`, merging is all that `LinearWarmup` does: the schedule gets
-    the optimizer's step as it is, and its result is returned as it is.
+    schedule, such as a counter of its calls, runs once for all merged evaluations. With `warmup_steps=0`,
+    `hold_steps=0` and `start_step=0`, merging is all that it does: step and result are passed on as they are.
 
     Source: Goyal et al. 2017 (arXiv 1706.02677); the TensorFlow Model Garden has a `LinearWarmup` too.
 
