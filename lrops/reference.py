@@ -36,7 +36,7 @@ def warmup_decay(
 
     Each form is chosen so that nothing cancels. The cosine decay (Loshchilov and Hutter 2017, equation 5) is
     sin(pi/2 * remaining)**2 = (1 + cos(pi * elapsed)) / 2. The decay 1 - sqrt(elapsed) (Hägele et al. 2024) is
-    remaining / (1 + sqrt(elapsed)). The warmup is that of Goyal et al. 2017, section 2.2.
+    remaining / (1 + sqrt(elapsed)).
 
     Args:
         step: Optimizer steps, an int64 array of any shape.
@@ -50,12 +50,9 @@ def warmup_decay(
     Raises:
         RuntimeError: NumPy's longdouble is no wider than float64 on this platform.
     """
-    _check_longdouble()
     last = min(start_step + total_steps, np.iinfo(np.int64).max)
     s = np.clip(np.asarray(step, np.int64), start_step, last).astype(_REAL) - _REAL(start_step)
-
-    one = _REAL(1)
-    peak, floor, first = _REAL(initial_learning_rate), _REAL(alpha), _REAL(warmup_start)
+    one, floor = _REAL(1), _REAL(alpha)
     decay_start = _REAL(warmup_steps + hold_steps)
     decay_steps = _REAL(total_steps) - decay_start
     elapsed = np.maximum(s - decay_start, 0) / decay_steps
@@ -65,12 +62,8 @@ def warmup_decay(
         "linear": lambda: remaining,
         "minus_sqrt": lambda: remaining / (one + np.sqrt(elapsed)),
     }[decay]()
-    g = np.where(
-        s < warmup_steps,
-        first + (one - first) * (s / _REAL(max(warmup_steps, 1))),
-        np.where(s <= decay_start, one, floor + (one - floor) * decayed),
-    )
-    return _rounded(peak * g, dtype)
+    after = np.where(s <= decay_start, one, floor + (one - floor) * decayed)
+    return _rates(s, initial_learning_rate, warmup_steps, warmup_start, after, dtype)
 
 
 def warmup_inverse_sqrt(
@@ -89,14 +82,10 @@ def warmup_inverse_sqrt(
     Source: Vaswani et al. 2017, section 5.3, with a peak and a timescale as arguments. `step`, `dtype`, the result and
     the error are as in `warmup_decay`.
     """
-    _check_longdouble()
     s = np.maximum(np.asarray(step, np.int64), start_step).astype(_REAL) - _REAL(start_step)
-    one = _REAL(1)
-    peak, first = _REAL(initial_learning_rate), _REAL(warmup_start)
     scale = _REAL(warmup_steps if timescale is None else timescale)
-    after = np.maximum(s - _REAL(warmup_steps + hold_steps), 0)
-    warming = first + (one - first) * (s / _REAL(max(warmup_steps, 1)))
-    return _rounded(peak * np.where(s < warmup_steps, warming, np.sqrt(scale / (scale + after))), dtype)
+    after = np.sqrt(scale / (scale + np.maximum(s - _REAL(warmup_steps + hold_steps), 0)))
+    return _rates(s, initial_learning_rate, warmup_steps, warmup_start, after, dtype)
 
 
 def warmup_cosine_restarts(
@@ -119,25 +108,18 @@ def warmup_cosine_restarts(
     and the height of a cycle are exact fractions; the length is then rounded to an integer. `step`, `dtype`, the result
     and the error are as in `warmup_decay`.
     """
-    _check_longdouble()
     step = np.asarray(step, np.int64)
     starts = _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles)
     steps = [min(max(at - start_step, 0), starts[-1]) for at in step.ravel().tolist()]
     which = [min(max(bisect.bisect_right(starts, s) - 1, 0), len(starts) - 2) for s in steps]
     heights = {cycle: _real(Fraction(m_mul) ** cycle) for cycle in set(which)}
-
     s = np.array(steps, np.int64).astype(_REAL)
     left = (np.array([starts[cycle + 1] for cycle in which], np.int64).astype(_REAL)) - s
     length = np.array([starts[cycle + 1] - starts[cycle] for cycle in which], np.int64).astype(_REAL)
     height = np.array([heights[cycle] for cycle in which], _REAL)
-    one = _REAL(1)
-    peak, floor, first = _REAL(initial_learning_rate), _REAL(alpha), _REAL(warmup_start)
-    g = np.where(
-        s < warmup_steps,
-        first + (one - first) * (s / _REAL(max(warmup_steps, 1))),
-        floor + (one - floor) * height * np.sin(_PI / 2 * np.minimum(left / length, one)) ** 2,
-    )
-    return _rounded(peak * g, dtype).reshape(step.shape)
+    one, floor = _REAL(1), _REAL(alpha)
+    after = floor + (one - floor) * height * np.sin(_PI / 2 * np.minimum(left / length, one)) ** 2
+    return _rates(s, initial_learning_rate, warmup_steps, warmup_start, after, dtype).reshape(step.shape)
 
 
 def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
@@ -154,9 +136,13 @@ def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
     return starts
 
 
-def _check_longdouble():
+def _rates(s, peak, warmup_steps, warmup_start, after, dtype):
+    """The rates at `s`: those of the warmup (Goyal et al. 2017, section 2.2), then `peak` times the ratios in `after`."""
     if np.finfo(_REAL).nmant < 63:
         raise RuntimeError("the reference needs a longdouble wider than float64, which this platform does not have")
+    first = _REAL(warmup_start)
+    warming = first + (1 - first) * (s / _REAL(max(warmup_steps, 1)))
+    return _rounded(_REAL(peak) * np.where(s < warmup_steps, warming, after), dtype)
 
 
 def _real(ratio):
