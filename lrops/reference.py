@@ -137,7 +137,7 @@ def _cycle_starts(warmup_steps, first_decay_steps, t_mul, cycles):
 
 
 def _rates(s, peak, warmup_steps, warmup_start, after, dtype):
-    """The rates at `s`: those of the warmup (Goyal et al. 2017, section 2.2), then `peak` times the ratios in `after`."""
+    """The warmup of Goyal et al. 2017 (section 2.2), then the ratios `after` it: times the peak, and rounded."""
     if np.finfo(_REAL).nmant < 63:
         raise RuntimeError("the reference needs a longdouble wider than float64, which this platform does not have")
     first = _REAL(warmup_start)
