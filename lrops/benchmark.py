@@ -40,10 +40,6 @@ class HandWritten(keras.optimizers.schedules.LearningRateSchedule):
             decay = ALPHA + (1 - ALPHA) * decay
         return PEAK * tf.where(step < WARMUP, step / WARMUP, decay)
 
-    def get_config(self):
-        """The name of the curve; its numbers are constants of this module."""
-        return {"decay": self.decay}
-
 
 class Joined(keras.optimizers.schedules.LearningRateSchedule):
     """Keras' `PolynomialDecay` for the warmup, joined to another schedule of Keras for the decay."""
@@ -55,10 +51,6 @@ class Joined(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """The rate at a step."""
         return tf.where(step < WARMUP, self.warmup(step), self.decay(step - WARMUP))
-
-    def get_config(self):
-        """The schedule after the warmup."""
-        return {"decay": self.decay}
 
 
 def curves():
@@ -116,22 +108,16 @@ def called(run, wait=lambda: None, **fields):
 
 
 def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="graph"):
-    """An optimizer's step over `variables` weights of `elements` numbers each.
+    """An optimizer's step over small weights, so that arithmetic does not hide the cost of the schedule.
 
-    Args:
-        rate: A float or a schedule.
-        optimizer: The name of a Keras optimizer, or a function that makes one from `rate`. "AdamW" gets a weight decay.
-        variables: How many weights.
-        elements: The size of a weight: small, so that arithmetic does not hide the cost of the schedule.
-        mode: "eager", "graph" or "xla".
+    `optimizer` is the name of a Keras optimizer, or a function that makes one from `rate`. "AdamW" gets a weight decay.
+    `mode` is "eager", "graph" or "xla".
     """
     weights = [keras.Variable(np.ones(elements, "float32")) for _ in range(variables)]
     gradients = [tf.fill([elements], 1e-3) for _ in range(variables)]
-    if isinstance(optimizer, str):
-        decay = {"weight_decay": 0.01} if optimizer == "AdamW" else {}
-        optimizer = getattr(keras.optimizers, optimizer)(rate, **decay)
-    else:
-        optimizer = optimizer(rate)
+    decay = {"weight_decay": 0.01} if optimizer == "AdamW" else {}
+    make = getattr(keras.optimizers, optimizer) if isinstance(optimizer, str) else optimizer
+    optimizer = make(rate, **decay)
     optimizer.build(weights)
 
     def run():
@@ -221,14 +207,9 @@ def built(make, rates):
 
 
 def compare(optimizer="AdamW", variables=100, mode="graph", rounds=25, seconds=0.1, elements=256, decay="cosine"):
-    """Builds and times the step of every contender. Returns name -> a dict of its figures.
-
-    See `training_step`, `alternate` and `contenders` for the arguments.
-    """
-    rates = contenders(decay=decay)
-    return figures(
-        built(lambda rate: training_step(rate, optimizer, variables, elements, mode), rates), rounds, seconds
-    )
+    """Builds and times the step of every contender. Returns name -> a dict of its figures."""
+    steps = built(lambda rate: training_step(rate, optimizer, variables, elements, mode), contenders(decay=decay))
+    return figures(steps, rounds, seconds)
 
 
 COLUMNS = {  # of a row: heading and format
