@@ -1,6 +1,6 @@
 """The arguments of each schedule, listed once: the schedules and the command line are made from these classes."""
 
-import dataclasses
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
@@ -24,73 +24,64 @@ else:
         """A `LearningRateSchedule` of Keras 3 or tf_keras."""
 
 
-def _help(text: str) -> dict[str, str]:
-    """The help text of a hyper-parameter on the command line."""
-    return {"help": text}
-
-
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class CurveArguments:
     """The arguments that every curve has."""
 
-    initial_learning_rate: float | Variable = dataclasses.field(metadata=_help("the peak"))
-    warmup_steps: int = dataclasses.field(metadata=_help("steps from the first rate to the peak"))
-    _: dataclasses.KW_ONLY
-    warmup_start: float = dataclasses.field(default=0.0, metadata=_help("first rate / peak"))
-    start_step: int = dataclasses.field(default=0, metadata=_help("step at which the curve begins"))
-    dtype: DtypeName = dataclasses.field(default="float32", metadata=_help("dtype of the rate"))
+    initial_learning_rate: float | Variable = field(metadata={"help": "the peak"})
+    warmup_steps: int = field(metadata={"help": "steps from the first rate to the peak"})
+    _: KW_ONLY
+    warmup_start: float = field(default=0.0, metadata={"help": "first rate / peak"})
+    start_step: int = field(default=0, metadata={"help": "step at which the curve begins"})
+    dtype: DtypeName = field(default="float32", metadata={"help": "dtype of the rate"})
 
 
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class CosineDecayArguments(CurveArguments):
     """The arguments of `WarmupCosineDecay`."""
 
-    total_steps: int = dataclasses.field(metadata=_help("step at which the floor is reached, warmup and hold included"))
-    alpha: float = dataclasses.field(default=0.001, metadata=_help("floor / peak"))
-    _: dataclasses.KW_ONLY
-    hold_steps: int = dataclasses.field(default=0, metadata=_help("steps at the peak"))
+    total_steps: int = field(metadata={"help": "step at which the floor is reached, warmup and hold included"})
+    alpha: float = field(default=0.001, metadata={"help": "floor / peak"})
+    _: KW_ONLY
+    hold_steps: int = field(default=0, metadata={"help": "steps at the peak"})
 
 
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class DecayArguments(CosineDecayArguments):
     """The arguments of `WarmupDecay`."""
 
-    _: dataclasses.KW_ONLY
-    decay: DecayName = dataclasses.field(metadata=_help("shape of the decay from the peak"))
+    _: KW_ONLY
+    decay: DecayName = field(metadata={"help": "shape of the decay from the peak"})
 
 
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class InverseSqrtArguments(CurveArguments):
     """The arguments of `WarmupInverseSqrt`."""
 
-    _: dataclasses.KW_ONLY
-    timescale: int | None = dataclasses.field(
-        default=None, metadata=_help("N of sqrt(N / (N + d)); warmup_steps if not given")
-    )
-    hold_steps: int = dataclasses.field(default=0, metadata=_help("steps at the peak"))
+    _: KW_ONLY
+    timescale: int | None = field(default=None, metadata={"help": "N of sqrt(N / (N + d)); warmup_steps if not given"})
+    hold_steps: int = field(default=0, metadata={"help": "steps at the peak"})
 
 
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class RestartsArguments(CurveArguments):
     """The arguments of `WarmupCosineRestarts`."""
 
-    first_decay_steps: int = dataclasses.field(metadata=_help("steps of the first cycle"))
-    t_mul: float = dataclasses.field(default=2.0, metadata=_help("length of a cycle / of the one before"))
-    m_mul: float = dataclasses.field(default=1.0, metadata=_help("height of a cycle / of the one before"))
-    alpha: float = dataclasses.field(default=0.001, metadata=_help("floor / peak"))
-    _: dataclasses.KW_ONLY
-    cycles: int | None = dataclasses.field(
-        default=None, metadata=_help("number of cycles; as many as fit if not given")
-    )
+    first_decay_steps: int = field(metadata={"help": "steps of the first cycle"})
+    t_mul: float = field(default=2.0, metadata={"help": "length of a cycle / of the one before"})
+    m_mul: float = field(default=1.0, metadata={"help": "height of a cycle / of the one before"})
+    alpha: float = field(default=0.001, metadata={"help": "floor / peak"})
+    _: KW_ONLY
+    cycles: int | None = field(default=None, metadata={"help": "number of cycles; as many as fit if not given"})
 
 
-@dataclasses.dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class LinearWarmupArguments:
     """The arguments of `LinearWarmup`."""
 
     schedule: KerasSchedule
     warmup_steps: int
-    _: dataclasses.KW_ONLY
+    _: KW_ONLY
     warmup_start: float = 0.0
     hold_steps: int = 0
     start_step: int = 0
