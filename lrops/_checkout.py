@@ -11,11 +11,7 @@ import sys
 
 
 def hand_over() -> bool:
-    """Imports the installed lrops in place of this one, if this one is a clone without a compiled module.
-
-    Returns:
-        Whether it did.
-    """
+    """Imports the installed lrops if this one is a clone without a compiled module. Returns whether it did."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if importlib.util.find_spec("lrops._native") or not os.path.isfile(os.path.join(root, "setup.py")):
         return False

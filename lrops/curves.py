@@ -48,10 +48,7 @@ def rates(config: Mapping[str, Any], steps: npt.NDArray[np.int64]) -> npt.NDArra
 
 
 def phases(config: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
-    """The phases of a curve, such as warmup, hold, decay and floor.
-
-    Args:
-        config: All hyper-parameters of the curve by name, as a schedule's `get_config` returns them.
+    """The phases of a curve, such as warmup, hold, decay and floor. `config` is as in `rates`.
 
     Returns:
         A list of `(name, first step, first step of the next phase)`, without empty phases. The last entry is None if a
@@ -94,10 +91,7 @@ def _falls_to(config, part):
 
 
 def landmarks(config: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """The steps that show the shape of a curve, such as the peak and the middle of the decay.
-
-    Args:
-        config: All hyper-parameters of the curve by name, as a schedule's `get_config` returns them.
+    """The steps that show the shape of a curve, such as the peak. `config` is as in `rates`.
 
     Returns:
         A list of `(name, step)` in the order of the steps. Each step appears once. Steps beyond int64 are left out.
