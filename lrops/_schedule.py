@@ -29,12 +29,12 @@ _S = TypeVar("_S", bound="Schedule")
 
 def is_evaluated_by_lrops(schedule: Any) -> bool:
     """Whether it is a curve of lrops, and its class does not override `__call__`."""
-    return isinstance(schedule, CurveSchedule) and type(schedule).__call__ is CurveSchedule.__call__
+    return type(schedule).__call__ is CurveSchedule.__call__
 
 
-def is_warmup(schedule: Any) -> bool:
-    """Whether it is a `LinearWarmup`, and its class does not override `__call__`."""
-    return isinstance(schedule, WarmupOfSchedule) and type(schedule).__call__ is WarmupOfSchedule.__call__
+def notes_itself(schedule: Any) -> bool:
+    """Whether its `__call__`, which a subclass may override, is one of lrops, which `_tracing.note`s the schedule."""
+    return type(schedule).__call__ in (CurveSchedule.__call__, WarmupOfSchedule.__call__)
 
 
 class Schedule(_Base):
@@ -78,8 +78,7 @@ class Schedule(_Base):
     def on_host(self, step: npt.ArrayLike) -> Any:
         """The learning rate at `step` as a NumPy array or number, computed by TensorFlow on the CPU.
 
-        The arguments and errors are those of `WarmupCosineDecay.on_host`. A RuntimeError says that TensorFlow does not
-        execute eagerly.
+        The arguments and errors are those of `WarmupCosineDecay.on_host`, and a RuntimeError without eager execution.
         """
         step = as_step_on_host(step)
         with tf.init_scope(), tf.device("CPU:0"):
@@ -93,17 +92,7 @@ class Schedule(_Base):
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Any = None, log: bool = False) -> Any:
         """Draws the curve and marks its phases. `lrops.plotting.plot` draws several curves on one axis.
 
-        Args:
-            path: A file to write, such as "rate.png".
-            ax: The matplotlib axes to draw on. Without them, a new figure is made.
-            log: Whether the axis of the rate is logarithmic.
-
-        Returns:
-            The matplotlib axes.
-
-        Raises:
-            ImportError: matplotlib is not installed. The fix is `pip install matplotlib`.
-            OSError: `path` cannot be written.
+        The arguments, the result (the matplotlib axes) and the errors are those of `lrops.plotting.plot`.
 
         Examples:
             >>> import lrops
@@ -175,15 +164,12 @@ class CurveSchedule(Schedule, _hyperparameters.CurveArguments):
         subclass with its own `__call__` is evaluated in TensorFlow.
 
         Args:
-            step: Optimizer steps, as in `__call__`. A tensor of a function that is being traced raises.
+            step: Optimizer steps, as in `__call__`, with the same errors. A tensor of a function that is being traced
+                raises a TypeError.
 
         Returns:
             A NumPy array of `dtype` and of the shape of `step`, or a NumPy number for a single step. The bits are those
             of `__call__`.
-
-        Raises:
-            TypeError: `step` has another dtype, such as uint64, or float16, which cannot count.
-            ValueError: A number does not fit in int64, has a fraction or is NaN.
 
         Examples:
             >>> import lrops
@@ -254,21 +240,15 @@ class WarmupOfSchedule(Schedule, _hyperparameters.LinearWarmupArguments):
         self._attributes = ops.as_attributes(own | ends) | {"name": "Factor"}
 
     def __call__(self, step: Any = None) -> Any:
-        """The learning rate at `step`.
-
-        Args:
-            step: Optimizer steps, as in `WarmupCosineDecay.__call__`. An array is possible if the schedule inside takes
-                one.
+        """The learning rate at `step`, which is as in `WarmupCosineDecay.__call__`, with the same errors.
 
         Returns:
             A tensor of the shape of `step` and of the dtype of the schedule's rate. Without warmup, hold and
             `start_step`, it is whatever the schedule returned.
 
         Raises:
-            TypeError: `step` has another dtype, such as uint64, or float16, which cannot count; or the schedule
-                computes with the step in a way that an int64 tensor does not allow.
-            ValueError: A number does not fit in int64, is NaN, or has a fraction and its value can be seen; or the
-                schedule takes single steps only.
+            TypeError: The schedule inside computes with the step in a way that an int64 tensor does not allow.
+            ValueError: `step` is an array, and the schedule inside takes single steps only.
         """
         if step is None:
             raise self._without_step()
@@ -326,8 +306,7 @@ class WarmupOfSchedule(Schedule, _hyperparameters.LinearWarmupArguments):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, in a form that JSON can hold.
 
-        The schedule inside is saved as Keras saves it: its class and its config. An entry "keras" holds the name of the
-        Keras that `from_config` must use, or None for any.
+        The schedule inside is saved as its Keras saves it, and "keras" is the name of that Keras, or None for any.
         """
         config = {name: getattr(self, name) for name in self._arguments}
         keras, saved = serialized(self.schedule)

@@ -9,7 +9,7 @@ from lrops._applied import Series, series_of
 from lrops._arguments import as_count, as_path
 from lrops._keras import add_keras_bases, add_missing_bases
 from lrops._log_files import LogFiles
-from lrops._schedule import is_evaluated_by_lrops, is_warmup
+from lrops._schedule import notes_itself
 from lrops._tracing import compiled_graphs, is_written_in, schedules_in
 from lrops.schedules import LinearWarmup
 
@@ -223,7 +223,7 @@ def _check_compiled(train_function, all_series):
         if not series.is_schedule or not is_written_in(train_function, series.counter()):
             continue
         traced = schedules_in(train_function)
-        if (is_evaluated_by_lrops(source) or is_warmup(source)) and not any(_alike(one, source) for one in traced):
+        if notes_itself(source) and not any(_alike(one, source) for one in traced):
             before = "another rate" if before is source else repr(before)
         elif not hasattr(before, "assign") and not hasattr(before, "get_config") or _alike(before, source):
             continue
