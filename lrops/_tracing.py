@@ -10,9 +10,7 @@ a doubt costs one more evaluation and never a wrong rate.
 
 An op of lrops depends on its step only. A schedule inside a `LinearWarmup` may depend on more, so it is cached only if
 the operations that it added are pure: none is stateful, takes a resource, a variant or a reference, or has a control
-input. Reading the step is allowed, and so are calls, branches and loops whose functions are pure. Python code in such a
-schedule runs once for all merged evaluations. So a schedule whose Python state changes between two reads of one trace,
-such as a counter of its calls, does not belong in a `LinearWarmup`.
+input. Reading the step is allowed, and so are calls, branches and loops whose functions are pure.
 """
 
 import inspect
@@ -76,13 +74,9 @@ def compiled_graphs(function):
 
 
 def schedules_in(function):
-    """The schedules of lrops that are known to be compiled into a function. One that is missing proves nothing.
+    """The schedules of lrops that are known to be compiled into a function, which is as in `compiled_graphs`.
 
-    Args:
-        function: A function, as `compiled_graphs` takes it.
-
-    Returns:
-        A set without the schedules that are inside a `LinearWarmup` of the set, or None if nothing was traced.
+    A schedule that is inside a `LinearWarmup` of the set is left out. The result is None if nothing was traced.
     """
     graphs, found = compiled_graphs(function), set()
     for graph in graphs:  # grows by the functions that each of them calls
@@ -122,9 +116,6 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
             merged.
         key: A hashable name of what is evaluated. Calls with equal keys ask for the same number.
         only_if_pure: `evaluate` may do anything. Its result is cached only if the operations that it added are pure.
-
-    Returns:
-        The tensor.
     """
     graph = tf.compat.v1.get_default_graph()
     context = graph._get_control_flow_context()
@@ -204,14 +195,8 @@ _CALLS |= {"While", "StatelessWhile"}
 
 
 def _is_pure(operation, handles, graph):
-    """Whether an operation depends only on its inputs and on the variable.
-
-    Args:
-        operation: An operation of the graph.
-        handles: The ids of the tensors that are known to be handles of the variable.
-        graph: The graph, which holds the functions that the operation calls.
-    """
-    state = [tensor for tensor in operation.inputs if _holds_state(tensor)]
+    """Whether an operation of a graph depends only on its inputs and on the variable whose handles have these ids."""
+    state = [tensor for tensor in operation.inputs if _holds_state(tensor) or tensor.dtype.base_dtype != tensor.dtype]
     if any(id(tensor) not in handles for tensor in state):
         return False
     functions = _functions(operation)
@@ -239,15 +224,13 @@ def _body(name, operation, handles, graph):
 
 
 def _holds_state(tensor):
-    return tensor.dtype in (tf.resource, tf.variant) or tensor.dtype.base_dtype != tensor.dtype
+    # A variant may be a dataset, and a dataset's functions may hold variables.
+    return tensor.dtype in (tf.resource, tf.variant)
 
 
 def _may_write(operation):
     """Whether an operation can write a variable."""
-    # A variant may be a dataset, and a dataset's functions may hold variables.
-    return operation.type != "ReadVariableOp" and any(
-        tensor.dtype in (tf.resource, tf.variant) for tensor in operation.inputs
-    )
+    return operation.type != "ReadVariableOp" and any(map(_holds_state, operation.inputs))
 
 
 def _names_what_it_writes(operation):
