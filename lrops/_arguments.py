@@ -240,18 +240,7 @@ def _from_floating(step):
 
 
 def as_step(step: Any) -> Any:
-    """`step` as an int64 tensor or variable, which the ops take. The rules are at the top of this module.
-
-    Args:
-        step: A Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable` of any shape.
-
-    Returns:
-        An int64 tensor or variable of the same shape.
-
-    Raises:
-        TypeError: `step` has another dtype, such as float16 or uint64.
-        ValueError: a number does not fit in int64, or it can be seen that a number is not whole.
-    """
+    """`step` as an int64 tensor or variable, which the ops take. The rules are at the top of this module."""
     dtype = getattr(step, "dtype", None)
     if dtype is _INT64:
         return step
