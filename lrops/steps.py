@@ -1,8 +1,7 @@
 """`total_steps`, the number of optimizer steps that Keras' `fit` will run. It reads no element of the data.
 
-Without `steps_per_epoch`, it is the number of batches times `epochs`. The last, partial batch counts.
-
-With `steps_per_epoch`, it is `steps_per_epoch * epochs` if the data lasts that long. If not, the two Keras differ:
+Without `steps_per_epoch`, it is the number of batches times `epochs`. With it, it is `steps_per_epoch * epochs` if the
+data lasts that long. If not, the two Keras differ:
 
 * Keras 3 continues through the data from epoch to epoch. If the data ends within an epoch, the epoch ends early, and
   the next one starts over.
@@ -96,11 +95,8 @@ def total_steps(
             batch_size = _KERAS_BATCH_SIZE
         batches = -(-rows // batch_size)
     else:
-        for name, value, given in (
-            ("batch_size", batch_size, batch_size is not None),
-            ("validation_split", validation_split, validation_split != 0),
-        ):
-            if given:
+        for name, value in {"batch_size": batch_size, "validation_split": validation_split or None}.items():
+            if value is not None:
                 raise ValueError(
                     f"{name} is for arrays: fit takes the batches of a {type(data).__name__} as they are. Leave {name} "
                     f"out. Received: {name}={value!r}"
