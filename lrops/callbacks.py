@@ -62,16 +62,15 @@ class LearningRateLogger(_Callback):
             its `train_step` uses.
 
     Raises:
-        TypeError: `every` is not an integer, or `log_dir` or `csv` is not a path.
+        TypeError: `every` is not an integer, or `log_dir` or `csv` is not a path. When training begins: Keras does not
+            run on TensorFlow.
         ValueError: `every` is below 1, or `log_dir` or `csv` is in a file system that TensorFlow does not know. When
             training begins: `csv` is a file with other content, or the model has no optimizer, or the optimizer has no
             learning rate.
-        TypeError: When training begins: Keras does not run on TensorFlow.
-        RuntimeError: When training begins: TensorFlow does not execute eagerly.
-        RuntimeError: With `verify`, when an epoch ends: the optimizer counted no update in it, although the schedule's
-            rate changes over that many steps. (A hold, the floor or `alpha=1` raises nothing. While a
-            `LossScaleOptimizer` lowers its scale, 30 batches may pass first.)
-        RuntimeError: With `verify`, when an epoch begins: the optimizer's update is compiled into the model's training
+        RuntimeError: When training begins: TensorFlow does not execute eagerly. With `verify`, when an epoch ends: the
+            optimizer counted no update in it, although the schedule's rate changes over that many steps. (A hold, the
+            floor or `alpha=1` raises nothing. While a `LossScaleOptimizer` lowers its scale, 30 batches may pass
+            first.) With `verify`, when an epoch begins: the optimizer's update is compiled into the model's training
             function with another rate than the optimizer's schedule. (For a schedule that is not of lrops, this is
             found only if a logger saw the training function before.)
 
@@ -116,10 +115,6 @@ class LearningRateLogger(_Callback):
         """Called by Keras."""
         self.model = model
 
-    def set_params(self, params: dict[str, Any] | None) -> None:
-        """Called by Keras."""
-        self.params = params
-
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         if not tf.executing_eagerly():
@@ -144,7 +139,7 @@ class LearningRateLogger(_Callback):
         self._in_epoch = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Called by Keras: at the end of the data once more often than `on_train_batch_end`."""
+        """Called by Keras: at the end of the data once more than `on_train_batch_end`."""
         if not self._in_epoch:  # a training loop without epochs
             self.on_epoch_begin(0)
         self._begun = batch
