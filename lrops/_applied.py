@@ -96,7 +96,7 @@ class Series:
         return self.updates(all_of_them=True)
 
     def rate_of_batch(self, several):
-        """The rate at the count before the batch; if it is several in one execution, of the last update in it."""
+        """The rate at the count before the batch. For several batches in one execution, that of the last update."""
         count = self.start.count
         return float(self.start.rate(max(count, int(self._ended()) - 1) if several else count))
 

@@ -53,7 +53,17 @@ def _warn(path, error):
     warnings.warn(f"LearningRateLogger stops writing {path}, and training goes on: {error}", UserWarning, stacklevel=5)
 
 
-class _Csv:
+class _File:
+    """What the two kinds of files have in common."""
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+
+class _Csv(_File):
     """The CSV file: lines of a step and the rate of each optimizer."""
 
     def __init__(self, path, firsts, keys):
@@ -100,14 +110,8 @@ class _Csv:
     def write(self, step, rates):
         self._file.write(",".join([str(step), *(str(rates.get(key, "")) for key in self._keys)]) + "\n")
 
-    def flush(self):
-        self._file.flush()
 
-    def close(self):
-        self._file.close()
-
-
-class _Events:
+class _Events(_File):
     """An event file for TensorBoard. Unlike `tf.summary`, it does not depend on what else the process has set."""
 
     _SCALAR = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"})
@@ -129,9 +133,3 @@ class _Events:
             event.wall_time, event.step = time.time(), step
             event.summary.value[0].tensor.float_val[0] = rate
             self._file.write(event.SerializeToString())
-
-    def flush(self):
-        self._file.flush()
-
-    def close(self):
-        self._file.close()
