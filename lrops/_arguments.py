@@ -121,8 +121,9 @@ def _op_name(name, value):
     return value
 
 
-# The check of each type that _hyperparameters.py declares.
-_HYPERPARAMETERS = {
+# By a type that _hyperparameters.py declares: a function of a name and a value that returns the value as that type, or
+# raises a TypeError or a ValueError.
+HYPERPARAMETERS: dict[Any, Any] = {
     float: _real,
     float | Variable: _peak,
     int: _integer,
@@ -133,11 +134,6 @@ _HYPERPARAMETERS = {
     str | None: lambda name, value: None if value is None else _op_name(name, value),
     KerasSchedule: lambda name, value: value,  # LinearWarmup checks it
 }
-
-
-def as_hyperparameter(name: str, declared: Any, value: Any) -> Any:
-    """`value` as the type `declared` for this hyper-parameter. Raises TypeError or ValueError if it is wrong."""
-    return _HYPERPARAMETERS[declared](name, value)
 
 
 def as_count(name: str, value: object) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lrops import _hyperparameters, _tracing, curves, ops, plotting
-from lrops._arguments import as_hyperparameter, as_step, as_step_on_host, dtype_name
+from lrops._arguments import HYPERPARAMETERS, as_step, as_step_on_host, dtype_name
 from lrops._keras import SCHEDULE, add_missing_bases, deserialized, in_each_keras, serialized
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Schedule(_Base):
         add_missing_bases()
         fields = sorted(dataclasses.fields(self), key=lambda field: bool(field.kw_only))
         for field in fields:  # in the order of the signature
-            setattr(self, field.name, as_hyperparameter(field.name, field.type, getattr(self, field.name)))
+            setattr(self, field.name, HYPERPARAMETERS[field.type](field.name, getattr(self, field.name)))
         self._arguments = tuple(field.name for field in fields)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Schedule(_Base):
         super().__setattr__(name, value)
 
     def _without_step(self):
-        return TypeError(  # an optimizer calls without a step what it does not take for a schedule
+        return TypeError(  # an optimizer passes no step to an object that it does not recognize as a schedule
             f"{type(self).__name__} was called without a step: pass one, such as schedule(optimizer.iterations). If an "
             "optimizer of Keras made the call: import keras (or tf_keras) before lrops, in this process and in each "
             "worker. If an optimizer of tf.compat.v1.train or tensorflow.python.keras made it: these take no schedule, "
