@@ -1,13 +1,13 @@
 """Makes the classes of lrops work with Keras 3, with tf_keras, or with both in one process.
 
-Each Keras takes for a schedule only an instance of its own base class, and lrops imports neither: the user chooses. So
-each class of lrops gets the bases of the imported Keras, by `__bases__`; `sys.meta_path` notices a later import. Two
+Each Keras accepts only instances of its own base class as schedules, and lrops imports neither Keras: the user chooses.
+So each class of lrops gets the bases of the imported Keras, by `__bases__`; `sys.meta_path` notices a later import. Two
 designs without that were weighed:
 
 * Explicit modules, `lrops.keras` and `lrops.tf_keras`, each with its own classes. A pickle, a saved model and an
   `isinstance` would then depend on the Keras that wrote them, and every example, error and page would exist twice.
-* One flavour for the process, that of `tf.keras`. It fails for who imports `tf_keras` without TF_USE_LEGACY_KERAS, or
-  both Keras, and `import lrops` would import a Keras, which takes seconds.
+* One flavour for the process, that of `tf.keras`. It fails for a user who imports `tf_keras` without
+  TF_USE_LEGACY_KERAS, or both Keras, and `import lrops` would import a Keras, which takes seconds.
 
 Here `lrops.WarmupCosineDecay` is one class that every optimizer takes, whatever is imported first.
 """
@@ -53,11 +53,7 @@ def add_keras_bases(cls, path, saved=()):
 
 
 def add_missing_bases():
-    """Adds the bases of each imported Keras that the classes lack.
-
-    Call it whenever an object is made or restored: it is cheap, and it covers a Keras that was imported without
-    `_Finder` noticing.
-    """
+    """Adds missing bases. It is also called for each new or restored object, in case `_Finder` missed an import."""
     for cls, (path, saved) in list(_ADAPTED.items()):
         needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
         for name, base, register, custom_objects in in_each_keras(*needed):

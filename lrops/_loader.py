@@ -199,8 +199,7 @@ def op_library_path() -> str:
         The absolute path of the library with the CPU and CUDA kernels. It fits the installed TensorFlow's minor only.
 
     Raises:
-        ImportError: TensorFlow is missing, or this installation carries no library for it. The message names what was
-            found, and the fix.
+        ImportError: TensorFlow is missing, or no library fits it. The message names what was found, and the fix.
 
     Examples:
         >>> import lrops, os
