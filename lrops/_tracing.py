@@ -87,7 +87,7 @@ def schedules_in(function):
 
 
 def is_written_in(function, variable):
-    """Whether what was traced of a function, as `compiled_graphs` takes it, writes a variable on some replica."""
+    """Whether a graph that was traced of a function, as in `compiled_graphs`, writes a variable on any replica."""
     handles = {id(one.handle) for one in getattr(variable, "values", [variable])}
     return any(
         _is_written_by(operation, inner)
@@ -137,10 +137,7 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
     key = (key, handle.ref(), variable.dtype, context, replica)
     if key in trace.results:
         return trace.results[key].value
-    if only_if_pure:
-        value, pure = _evaluated_and_pure(evaluate, trace, graph, handle)
-    else:
-        value, pure = evaluate(), True
+    value, pure = _evaluated_and_pure(evaluate, trace, graph, handle) if only_if_pure else (evaluate(), True)
     if pure:
         trace.results[key] = _Result(value, handle, dtype)
     return value
