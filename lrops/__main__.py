@@ -72,10 +72,6 @@ def _taken_by(name):
     return [decay for decay, fields in _FIELDS.items() if name in fields]
 
 
-def _is_required(field):
-    return field.default is dataclasses.MISSING
-
-
 def _add_decay(parser):
     parser.add_argument(
         "--decay", choices=_CURVES, default="cosine", help="how the rate falls from the peak (%(default)s)"
@@ -87,8 +83,8 @@ def _add_curve(parser):
     options = parser.add_argument_group("the curve")
     _add_decay(options)
     fields = {name: field for fields in _FIELDS.values() for name, field in fields.items()}
-    for name, field in sorted(fields.items(), key=lambda item: not _is_required(item[1])):
-        takers, required = _taken_by(name), _is_required(field)
+    for name, field in sorted(fields.items(), key=lambda item: item[1].default is not dataclasses.MISSING):
+        takers, required = _taken_by(name), field.default is dataclasses.MISSING
         text = field.metadata["help"] + ("" if required or field.default is None else f" ({field.default})")
         if len(takers) < len(_CURVES):
             text += f"; {'required' if required else 'only'} with {', '.join(takers)}"
@@ -113,7 +109,8 @@ def _checked(parser, options):
                 f"{_option(name)} works only with --decay {', '.join(_taken_by(name))}: leave it out. "
                 f"Received: --decay {decay} {_option(name)} {value}"
             )
-    missing = [_option(name) for name, field in fields.items() if _is_required(field) and name not in given]
+    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    missing = [_option(name) for name in required if name not in given]
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if _CURVES[decay] is _hyperparameters.DecayArguments:
@@ -236,10 +233,8 @@ def _run(prog):
         ("--rounds", 25, "how often each row is timed, at least 2; more rounds, less noise"),
     ):
         parsers[bench].add_argument(option, type=_whole, default=default, metavar="COUNT", help=f"{text} (%(default)s)")
-    modes = ["eager", "graph", "xla"]
-    parsers[bench].add_argument(
-        "--mode", nargs="+", choices=modes, default=modes[1:], help="how the step runs (graph xla)"
-    )
+    modes = {"choices": ["eager", "graph", "xla"], "default": ["graph", "xla"]}
+    parsers[bench].add_argument("--mode", nargs="+", **modes, help="how the step runs (graph xla)")
     options = parser.parse_args()
     try:
         if options.version:
