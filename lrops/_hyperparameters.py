@@ -1,4 +1,4 @@
-"""The arguments of each schedule, listed once: the schedules and the command line are made from these classes."""
+"""The arguments of each curve, listed once: the schedules and the command line are made from these classes."""
 
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -73,15 +73,3 @@ class RestartsArguments(CurveArguments):
     alpha: float = field(default=0.001, metadata={"help": "floor / peak"})
     _: KW_ONLY
     cycles: int | None = field(default=None, metadata={"help": "number of cycles; as many as fit if not given"})
-
-
-@dataclass(eq=False, repr=False)
-class LinearWarmupArguments:
-    """The arguments of `LinearWarmup`."""
-
-    schedule: KerasSchedule
-    warmup_steps: int
-    _: KW_ONLY
-    warmup_start: float = 0.0
-    hold_steps: int = 0
-    start_step: int = 0

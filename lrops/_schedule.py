@@ -130,8 +130,7 @@ class CurveSchedule(Schedule, _hyperparameters.CurveArguments):
         """The learning rate at `step`.
 
         A step counts optimizer updates. Some optimizers cast their count to float32 or float64. Such a step is rounded
-        down to an integer, and raises if it can be seen that it has a fraction. A float32 count is exact up to `2**24`
-        updates.
+        down to an integer. A float32 count is exact up to `2**24` updates.
 
         Args:
             step: A Python number, NumPy number or array, tensor, `tf.Variable` or `keras.Variable` of any shape. The
@@ -218,10 +217,17 @@ class CurveSchedule(Schedule, _hyperparameters.CurveArguments):
         return self._as_call(self.get_config())
 
 
-class WarmupOfSchedule(Schedule, _hyperparameters.LinearWarmupArguments):
+@dataclasses.dataclass(eq=False, repr=False)
+class WarmupOfSchedule(Schedule):
     """The base of `LinearWarmup`: a warmup in front of any schedule of Keras."""
 
-    name: str | None
+    schedule: _hyperparameters.KerasSchedule
+    warmup_steps: int
+    _: dataclasses.KW_ONLY
+    warmup_start: float = 0.0
+    hold_steps: int = 0
+    start_step: int = 0
+    name: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the arguments and prepares the op's attributes."""

@@ -239,9 +239,6 @@ class LinearWarmup(WarmupOfSchedule):
         [0.0, 0.0005000000237487257, 0.0010000000474974513, 0.0005000000237487257]
     """
 
-    _: dataclasses.KW_ONLY
-    name: str | None = None
-
 
 add_keras_bases(
     Schedule, SCHEDULE, (WarmupCosineDecay, WarmupDecay, WarmupInverseSqrt, WarmupCosineRestarts, LinearWarmup)
