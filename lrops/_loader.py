@@ -17,8 +17,6 @@ from typing import Any
 
 _PRERELEASE = re.compile("rc|dev")
 _REINSTALL = "pip install --force-reinstall --no-deps --no-cache-dir"
-
-
 _AGAIN = f"install lrops again: run `{_REINSTALL} .` in its clone, or name its wheel file instead of the dot"
 _BUILD = f"run `{_REINSTALL} .` in a clone of lrops, which builds it on this system, for the installed TensorFlow"
 # Each reason why lrops cannot be imported: what is wrong, also a heading in docs/troubleshooting.md, and the fix.
