@@ -285,7 +285,7 @@ class WarmupOfSchedule(Schedule):
             return ops.product(ops.warmup_decay(counted, self._attributes), rate, dtype)
 
     def _rate_inside(self, step, shape):
-        """The rate of the schedule inside, or an error that says what that schedule must change."""
+        """The rate of the schedule inside. If it fails, the error names what to change in that schedule."""
         try:
             return self.schedule(step)
         except tf.errors.OperatorNotAllowedInGraphError as error:

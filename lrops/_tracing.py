@@ -76,7 +76,8 @@ def compiled_graphs(function):
 def schedules_in(function):
     """The schedules of lrops that are known to be compiled into a function, which is as in `compiled_graphs`.
 
-    A schedule that is inside a `LinearWarmup` of the set is left out. The result is None if nothing was traced.
+    A schedule that is inside a `LinearWarmup` of the set is left out, and one that is missing may still be compiled in.
+    The result is None if nothing was traced.
     """
     graphs, found = compiled_graphs(function), set()
     for graph in graphs:  # grows by the functions that each of them calls
