@@ -214,7 +214,7 @@ def _inside(optimizer):
     """The optimizer inside wrappers, such as a LossScaleOptimizer, whose `learning_rate` is not their own."""
     keras_own = {cls for _, base in in_each_keras("optimizers.Optimizer") for cls in base.__mro__}
     owner = next((cls for cls in type(optimizer).__mro__ if "learning_rate" in vars(cls)), None)
-    wrapped = {id(value): value for value in vars(optimizer).values() if hasattr(type(value), "iterations")}
+    wrapped = {id(value): value for value in vars(optimizer).values() if "iterations" in dir(value)}
     return optimizer if owner is None or owner in keras_own or len(wrapped) != 1 else _inside(*wrapped.values())
 
 
