@@ -135,7 +135,8 @@ class LearningRateLogger(_Callback):
         train_function = getattr(self.model, "train_function", None)
         if self.verify and train_function is not None and not getattr(self.model, "run_eagerly", False):
             _check_compiled(train_function, self._series)
-        self._batches, self._begun = 0, None
+        self._batches = 0
+        self._begun: Any = None  # the first batch of the execution that runs
         self._in_epoch = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
