@@ -75,7 +75,7 @@ sanitize: $(LROPS) $(VENV)/test  ## runs the op, XLA and the module under Addres
 	$(PYTEST) '$(CURDIR)/tests/test_sanitizers.py'
 	export LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) && $(PYTEST) \
-	  $(patsubst %,'$(CURDIR)/tests/test_%.py',concurrency exactness native properties restarts saved_by_older tracing)
+	  $(patsubst %,'$(CURDIR)/tests/test_%.py',concurrency decays exactness native properties saved_by_older tracing)
 
 bench: $(LROPS) $(VENV)/test  ## compares a step's time with lrops, a constant rate and other schedules
 	cd '$(VENV)' && $(BIN)/python '$(CURDIR)/benchmarks/overhead.py' $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""The decays of `WarmupDecay`, `WarmupInverseSqrt` (neither end nor floor), and what these and restarts share."""
+"""What each decay, `WarmupInverseSqrt` and `WarmupCosineRestarts` add to `WarmupCosineDecay`, and what they share."""
 
 import inspect
 import json
@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import CURVES, INT64, MAX_STEPS, Curve, Decay, InverseSqrt, Restarts, schedule_of
+from conftest import INT64, MAX_STEPS, Decay, InverseSqrt, Restarts, schedule_of
 from test_schedule import ROWS, model_of, types_in
 
 import lrops
+from lrops import _native, curves
 
 CASES = {
     decay: Decay(initial_learning_rate=0.01, warmup_steps=8, total_steps=40, decay=decay)
@@ -23,42 +24,44 @@ CASES["restarts_counted"] = Restarts(
 )
 DECAY = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100, "decay": "linear"}
 INVERSE_SQRT = {"initial_learning_rate": 1e-3, "warmup_steps": 10}
+RESTARTS = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "first_decay_steps": 100}
+GOOD = {lrops.WarmupDecay: DECAY, lrops.WarmupInverseSqrt: INVERSE_SQRT, lrops.WarmupCosineRestarts: RESTARTS}
 every_case = pytest.mark.parametrize("curve", CASES.values(), ids=CASES)
 
 
 def test_the_cosine_is_warmup_cosine_decay():
-    for name, curve in CURVES.items():
-        if type(curve) is Curve:
-            cosine, decay = (
-                one.native(curve.steps(), **one.arguments(dtype="float64"))
-                for one in (curve, Decay(**curve.arguments()))
-            )
-            assert cosine.tobytes() == decay.tobytes(), name
     cosine, decay = lrops.WarmupCosineDecay(1e-3, 10, 100), lrops.WarmupDecay(1e-3, 10, 100, decay="cosine")
     assert cosine(np.arange(110)).numpy().tobytes() == decay(np.arange(110)).numpy().tobytes()
 
 
-@pytest.mark.parametrize("decay", ["linear", "minus_sqrt"])
-def test_every_step_of_a_small_decay(mode, decay):
-    curve = Decay(warmup_steps=50, hold_steps=20, total_steps=500, warmup_start=0.1, start_step=-1, decay=decay)
-    steps = np.arange(-20, 550)
-    rates = mode(curve, steps, "float32")
-    assert rates.tobytes() == curve.reference(steps, **curve.arguments()).tobytes()
-    s = steps + 1
-    assert (rates[(s >= 50) & (s <= 70)] == np.float32(1e-3)).all()
-    assert (np.diff(rates[(s >= 70) & (s <= 500)]) < 0).all()
-    assert (rates[s >= 500] == np.float32(1e-6)).all()
+LINE = {"warmup_steps": 50, "hold_steps": 20, "warmup_start": 0.1, "start_step": -1}
+CYCLES = {"first_decay_steps": 10, "t_mul": 1.5, "m_mul": 0.5, "cycles": 3}  # of 10, 15 and 22.5 steps
+# Each curve; where its rate falls, from which step to which, and from which rate; and the rate at its end.
+SMALL = {
+    "linear": (Decay(**LINE, total_steps=500, decay="linear"), [(70, 500, 1e-3)], 1e-6),
+    "minus_sqrt": (Decay(**LINE, total_steps=500, decay="minus_sqrt"), [(70, 500, 1e-3)], 1e-6),
+    "inverse_sqrt": (InverseSqrt(**LINE, timescale=7), [(70, 91, 1e-3), (91, 175, 5e-4), (175, 600, 2.5e-4)], None),
+    "restarts": (
+        Restarts(warmup_steps=5, **CYCLES, alpha=0.1, start_step=100),
+        [(5, 15, 1e-3), (15, 30, 5.5e-4), (30, 52, 3.25e-4)],
+        1e-4,
+    ),
+}
 
 
-def test_every_step_of_a_small_inverse_square_root(mode):
-    curve = InverseSqrt(warmup_steps=50, hold_steps=20, timescale=7, warmup_start=0.1, start_step=-1)
-    steps = np.arange(-20, 550)
-    rates = mode(curve, steps, "float32")
-    assert rates.tobytes() == curve.reference(steps, **curve.arguments()).tobytes()
-    s = steps + 1
-    assert (rates[(s >= 50) & (s <= 70)] == np.float32(1e-3)).all()
-    assert (np.diff(rates[s >= 70]) < 0).all()
-    assert rates[s == 70 + 3 * 7] == np.float32(5e-4) and rates[s == 70 + 15 * 7] == np.float32(2.5e-4)
+@pytest.mark.parametrize("name", SMALL)
+def test_every_step_of_a_small_curve(name):
+    """In one mode: test_exactness.py compares the modes."""
+    curve, falls, end = SMALL[name]
+    s = np.arange(-20, 601)
+    rates = schedule_of(curve, "float64").on_host(s + curve.start_step)
+    assert (np.diff(rates[(s >= 0) & (s <= curve.warmup_steps)]) > 0).all()
+    assert (rates[s <= 0] == 1e-3 * curve.warmup_start).all()
+    assert (rates[(s >= curve.warmup_steps) & (s <= falls[0][0])] == 1e-3).all()
+    for first, last, rate in falls:
+        np.testing.assert_allclose(rates[s == first], rate, rtol=1e-15)
+        assert (np.diff(rates[(s >= first) & (s < last)]) < 0).all()
+    assert end is None or (rates[s >= falls[-1][1]] == end).all()
 
 
 def test_what_a_difference_would_cancel_is_there():
@@ -75,24 +78,70 @@ def test_the_inverse_square_root_has_no_end():
     assert float(schedule(INT64.max)) == pytest.approx(n**-0.5, rel=2.3e-16, abs=0)
 
 
-WRONG = [
-    (lrops.WarmupDecay, DECAY | {"decay": "root"}, "'cosine', 'linear' or 'minus_sqrt'.*decay='root'"),
-    (lrops.WarmupDecay, DECAY | {"decay": ""}, "decay must be 'cosine'.*decay=''"),
-    (lrops.WarmupDecay, DECAY | {"alpha": 2.0}, "alpha.*alpha=2"),
-    (lrops.WarmupDecay, DECAY | {"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"timescale": 0}, "timescale must be at least 1.*timescale=0"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"timescale": MAX_STEPS + 1}, "timescale.*at most 2\\^62"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"warmup_steps": 0}, "timescale must be given.*timescale=None"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"warmup_start": 1.5}, "warmup_start.*warmup_start=1.5"),
-    (lrops.WarmupInverseSqrt, INVERSE_SQRT | {"initial_learning_rate": 0.0}, "initial_learning_rate=0"),
-]
+ENDLESS = "cycles must be given if more than 64 of them end within 2\\^62 steps.*"
+WRONG_VALUES = {
+    lrops.WarmupDecay: [
+        ({"decay": "root"}, "'cosine', 'linear' or 'minus_sqrt'.*decay='root'"),
+        ({"decay": ""}, "decay must be 'cosine'.*decay=''"),
+        ({"alpha": 2.0}, "alpha.*alpha=2"),
+        ({"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
+    ],
+    lrops.WarmupInverseSqrt: [
+        ({"timescale": 0}, "timescale must be at least 1.*timescale=0"),
+        ({"timescale": MAX_STEPS + 1}, "timescale.*at most 2\\^62"),
+        ({"warmup_steps": 0}, "timescale must be given.*timescale=None"),
+        ({"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
+        ({"warmup_start": 1.5}, "warmup_start.*warmup_start=1.5"),
+        ({"initial_learning_rate": 0.0}, "initial_learning_rate=0"),
+    ],
+    lrops.WarmupCosineRestarts: [
+        ({"initial_learning_rate": 0.0}, "warmup_target.*initial_learning_rate=0"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0.*warmup_steps=-1"),
+        ({"alpha": 1.5}, "alpha.*alpha=1.5"),
+        ({"initial_learning_rate": 1e5, "dtype": "float16"}, "infinity in dtype=float16"),
+        ({"first_decay_steps": 0}, "first_decay_steps must be at least 1 .*first_decay_steps=0"),
+        ({"first_decay_steps": 2**63}, "first_decay_steps must be at most 2\\^62.*9223372036854775808"),
+        ({"t_mul": 0.5}, "t_mul is the ratio.*finite and at least 1.*t_mul=0.5"),
+        ({"t_mul": np.nan}, "t_mul.*t_mul=nan"),
+        ({"t_mul": np.inf}, "t_mul.*t_mul=inf"),
+        ({"m_mul": 0.0}, "m_mul is the ratio.*\\(0, 1\\].*m_mul=0"),
+        ({"m_mul": 1.0000000000000002}, "m_mul.*m_mul=1.0000000000000002"),
+        ({"m_mul": np.nan}, "m_mul.*m_mul=nan"),
+        ({"cycles": 0}, "cycles must be at least 1 .*cycles=0"),
+        ({"cycles": -1}, "cycles must be at least 1 .*cycles=-1"),
+        (
+            {"cycles": 65, "t_mul": 1.0, "m_mul": 0.5},
+            "cycles must be at most 64, unless t_mul=1.*cycles=65",
+        ),
+        ({"cycles": 64}, "must end at most 2\\^62 steps after start_step, and 55 of them do.*t_mul=2.*cycles=64"),
+        ({"first_decay_steps": MAX_STEPS - 9}, "must end.* 0 of them do.*387895, .*cycles=None.*warmup_steps=10"),
+        ({"first_decay_steps": MAX_STEPS // 4, "t_mul": 1.0, "cycles": 4}, "must end.* 3 of them do.*cycles=4"),
+        ({"t_mul": 1.5}, ENDLESS + "t_mul=1.5.*cycles=None"),
+        ({"t_mul": 1.0, "m_mul": 0.5}, ENDLESS + "m_mul=0.5, cycles=None"),
+    ],
+}
 
 
-@pytest.mark.parametrize(("schedule", "arguments", "message"), WRONG)
-def test_a_wrong_value_is_a_value_error(schedule, arguments, message):
+@pytest.mark.parametrize(
+    ("schedule", "wrong", "message"),
+    [(schedule, *case) for schedule, cases in WRONG_VALUES.items() for case in cases],
+)
+def test_a_wrong_value_is_a_value_error(schedule, wrong, message):
     with pytest.raises(ValueError, match=message):
-        schedule(**arguments)
+        schedule(**GOOD[schedule] | wrong)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"first_decay_steps": MAX_STEPS - 10},
+        {"t_mul": 1.5, "cycles": 64},
+        {"t_mul": 1.0, "cycles": (MAX_STEPS - 10) // 100},
+        {"cycles": 55},
+    ],
+)
+def test_restarts_up_to_their_rules(good):
+    assert lrops.WarmupCosineRestarts(**RESTARTS | good)(10) == np.float32(1e-3)
 
 
 WRONG_TYPES = [
@@ -100,6 +149,11 @@ WRONG_TYPES = [
     (lambda: lrops.WarmupDecay(1e-3, 10, 100), "missing.*'decay'"),
     (lambda: lrops.WarmupInverseSqrt(1e-3, 10, timescale=5.0), "timescale counts steps.*5.0. Write 5$"),
     (lambda: lrops.WarmupInverseSqrt(1e-3, 10, decay="linear"), "unexpected keyword argument 'decay'"),
+    (lambda: lrops.WarmupCosineRestarts(1e-3, 10, 100.0), "first_decay_steps counts steps.*100.0. Write 100$"),
+    (lambda: lrops.WarmupCosineRestarts(**RESTARTS, cycles=5.0), "cycles.*must be an integer.*5.0. Write 5$"),
+    (lambda: lrops.WarmupCosineRestarts(**RESTARTS, cycles=True), "cycles.*must be an integer.*True$"),
+    (lambda: lrops.WarmupCosineRestarts(**RESTARTS, t_mul="2"), "t_mul must be a number.*'2'"),
+    (lambda: lrops.WarmupCosineRestarts(**RESTARTS, m_mul=None), "m_mul must be a number.*None"),
 ]
 
 
@@ -116,19 +170,25 @@ def test_the_constructors_show_their_arguments():
 
 
 WRONG_ATTRIBUTES = [
-    ("lrops_warmup_inverse_sqrt", {"timescale": -1}, "timescale must be at least 1.*timescale=-1"),
-    ("lrops_warmup_inverse_sqrt", {"warmup_steps": 0}, "timescale must be given"),
-    ("lrops_warmup_inverse_sqrt", {"initial_learning_rate": "x"}, "WarmupInverseSqrt: initial_learning_rate must be a"),
-    ("lrops_warmup_decay", {"total_steps": 100, "decay": "root"}, "['\"]root['\"]"),  # TensorFlow's own words
+    ("inverse_sqrt", {"timescale": -1}, "timescale must be at least 1.*timescale=-1"),
+    ("inverse_sqrt", {"warmup_steps": 0}, "timescale must be given"),
+    ("inverse_sqrt", {"initial_learning_rate": "x"}, "WarmupInverseSqrt: initial_learning_rate must be a decimal"),
+    ("decay", {"total_steps": 100, "decay": "root"}, "['\"]root['\"]"),  # TensorFlow's own words
+    ("cosine_restarts", {"t_mul": "abc"}, "Lrops>WarmupCosineRestarts: t_mul must be a decimal number.*'abc'"),
+    ("cosine_restarts", {"t_mul": "0"}, "t_mul.*t_mul=0"),
+    ("cosine_restarts", {"m_mul": "nan"}, "m_mul.*m_mul=nan"),
+    ("cosine_restarts", {"cycles": -1}, "cycles must be at least 1.*cycles=-1"),
+    ("cosine_restarts", {"first_decay_steps": -(2**63)}, "first_decay_steps.*-9223372036854775808"),
 ]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(("op", "wrong", "message"), WRONG_ATTRIBUTES)
 def test_a_wrong_attribute_is_an_invalid_argument(op, wrong, message, jit_compile):
-    attributes = {"initial_learning_rate": "0.001", "warmup_steps": 10} | wrong
+    needed = {"first_decay_steps": 100} if op == "cosine_restarts" else {}
+    attributes = {"initial_learning_rate": "0.001", "warmup_steps": 10} | needed | wrong
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match=message):
-        function = getattr(lrops.load_ops(), op)
+        function = getattr(lrops.load_ops(), f"lrops_warmup_{op}")
         tf.function(lambda step: function(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))
 
 
@@ -175,3 +235,20 @@ def test_a_variable_holds_the_peak(curve, jit_compile):
         expected = [value, np.float32(value * (floor + (1 - floor) * 0.5))]
         assert rates(tf.constant([8, half])).numpy().tolist() == expected
         assert schedule.on_host([8, half]).tolist() == expected
+
+
+def test_the_phases_and_landmarks_of_restarts():
+    curve = {"warmup_steps": 4, "first_decay_steps": 8, "t_mul": 2.0, "m_mul": 0.5, "cycles": 2, "start_step": 1}
+    cycles = [("warmup", 1, 5), ("cycle 1", 5, 13), ("cycle 2", 13, 29)]
+    assert curves.phases(curve) == [*cycles, ("floor", 29, None)]
+    endless = curves.phases(curve | {"cycles": None})
+    assert endless[:3] == cycles and endless[-1] == ("cycle 5", 125, 253)
+    assert curves.phases(curve | {"cycles": None, "t_mul": 1e300}) == [*cycles[:2], ("floor", 13, None)]
+    assert curves.phases(curve | {"cycles": 1000, "t_mul": 1.0})[-1] == ("cycle 64", 509, 517)
+    warmup = [("start", 1), ("middle of warmup", 3)]
+    first = [("peak", 5), ("middle of cycle 1", 9), ("last of cycle 1", 12)]
+    second = [("start of cycle 2", 13), ("middle of cycle 2", 21), ("last of cycle 2", 28), ("floor", 29)]
+    assert curves.landmarks(curve) == warmup + first + second
+    assert _native.cycle_starts(warmup_steps=7, first_decay_steps=3, t_mul=1.5, at_most=3) == [7, 10, 14, 21]
+    with pytest.raises(ValueError, match="t_mul=inf"):
+        _native.cycle_starts(warmup_steps=0, first_decay_steps=1, t_mul=np.inf, at_most=1)
