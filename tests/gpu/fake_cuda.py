@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 
-_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 # The launcher finds the driver that is already loaded under the name libcuda.so.1.
 driver = ctypes.CDLL(os.environ["LROPS_TEST_DRIVER"]) if os.environ.get("LROPS_TEST_DRIVER") else None
 if driver and hasattr(driver, "fake_log"):
@@ -18,15 +17,13 @@ def stream(number):
     return ctypes.pointer(ctypes.c_ulonglong(number))
 
 
-def launch(steps, of, curve, dtype="float32"):
-    """The rates' bits and the launcher's error, empty on success. `of` is a stream; None is the null stream."""
+def launch(steps, of, kernel="lrops_warmup_decay"):
+    """The bits of the rates in float32, and the launcher's error, empty on success. `of` is a stream, or None."""
     steps = np.ascontiguousarray(steps, np.int64)
-    out = np.zeros(steps.shape, f"u{_BYTES[dtype]}")
+    out = np.zeros(steps.shape, "u4")
     error = ctypes.create_string_buffer(8192)
-    curve = ({"decay": "cosine"} if "total_steps" in curve else {}) | curve
-    lines = (f"{name} {value.hex() if isinstance(value, float) else value}" for name, value in curve.items())
     arrays = [ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(steps.size), ctypes.c_void_p(out.ctypes.data)]
-    _launcher.launch("\n".join(lines).encode(), dtype.encode(), *arrays, of and ctypes.byref(of), error, len(error))
+    _launcher.launch(kernel.encode(), *arrays, of and ctypes.byref(of), error, len(error))
     return out, error.value.decode()
 
 
