@@ -15,11 +15,6 @@
 namespace {
 
 using Context = unsigned long long;
-struct Library {};
-struct Kernel {
-  Library* library;
-  ptx::Kernel kernel;
-};
 
 constexpr int kInvalidValue = 1, kInvalidContext = 201, kNotFound = 500;
 
@@ -77,16 +72,16 @@ int cuLibraryLoadData(void** library, const void* code, int*, void**, unsigned j
   if (jit_count != 0 || count != 0) return kInvalidValue;
   std::this_thread::sleep_for(std::chrono::milliseconds(50));  // long enough for other threads to come
   image = static_cast<const char*>(code);
-  *library = new Library;
+  *library = &image;
   return 0;
 }
 
-int cuLibraryGetKernel(void** kernel, void* library, const char* name) {
+int cuLibraryGetKernel(void** kernel, void*, const char* name) {
   *kernel = kGarbage;
   if (const int error = Enter("cuLibraryGetKernel", " %s", name)) return error;
   const auto found = ptx::kernels.find(name);
   if (found == ptx::kernels.end()) return kNotFound;
-  *kernel = new Kernel{static_cast<Library*>(library), found->second};
+  *kernel = reinterpret_cast<void*>(found->second);
   return 0;
 }
 
@@ -99,7 +94,7 @@ int cuLaunchKernel(void* kernel, unsigned grid_x, unsigned grid_y, unsigned grid
     return error;
   }
   if (grid_x == 0 || block_x == 0 || block_x > 1024 || extra != nullptr) return kInvalidValue;
-  ptx::Run(static_cast<Kernel*>(kernel)->kernel, arguments, grid_x, block_x);
+  ptx::Run(reinterpret_cast<ptx::Kernel>(kernel), arguments, grid_x, block_x);
   return 0;
 }
 

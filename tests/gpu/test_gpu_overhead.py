@@ -2,20 +2,19 @@
 
 import ctypes
 import importlib.util
+from unittest import mock
 
 import pytest
 import toolchain
-from processes import run_process, run_python
+from processes import run_process, run_snippet
 
 SCRIPT = toolchain.ROOT / "benchmarks" / "gpu_overhead.py"
 
 
-@pytest.fixture(scope="module")
-def gpu_overhead():
-    specification = importlib.util.spec_from_file_location("gpu_overhead", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+@pytest.fixture
+def gpu_overhead(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module(SCRIPT.stem)
 
 
 def test_its_kernels_assemble_and_the_large_one_is_large(gpu_overhead, tmp_path):
@@ -28,25 +27,13 @@ def test_its_kernels_assemble_and_the_large_one_is_large(gpu_overhead, tmp_path)
     assert sizes["large"] - sizes["empty"] > 200_000
 
 
-class FakeCuda:
-    """Takes the place of `Cuda`: a launch takes as many nanoseconds as its PTX has letters."""
-
-    def __call__(self, name, *arguments):
-        pass
-
-    def new(self, name, *arguments):
-        return ctypes.c_void_p(4096)
-
-    def kernel(self, ptx, name):
-        assert b".entry " + name in ptx
-        return len(ptx)
-
-    def nanoseconds(self, *kernels):
-        return sum(nanoseconds for nanoseconds, _ in kernels)
-
-
 def test_the_rows_of_the_kernels(gpu_overhead, monkeypatch):
-    monkeypatch.setattr(gpu_overhead, "Cuda", FakeCuda)
+    """Of a GPU on which a launch takes as many nanoseconds as its PTX has letters."""
+    cuda = mock.Mock()
+    cuda.new.return_value = ctypes.c_void_p(4096)
+    cuda.kernel = lambda ptx, name: ptx if b".entry " + name in ptx else None
+    cuda.nanoseconds = lambda *kernels: sum(len(ptx) for ptx, _ in kernels)
+    monkeypatch.setattr(gpu_overhead, "Cuda", lambda: cuda)
     times = {"empty kernel": len(gpu_overhead.EMPTY), "scalar kernel": toolchain.PTX.stat().st_size}
     expected = [
         ("d", f"{name}{after}", f"{time} ns", "")
@@ -63,6 +50,6 @@ def test_it_says_that_pytest_is_missing(gpu_overhead, monkeypatch):
 
 
 def test_it_needs_a_gpu(tmp_path):
-    done = run_python(SCRIPT, folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
+    done = run_snippet(SCRIPT, folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
     assert "gpu_overhead.py needs a GPU" in done.stderr
