@@ -5,16 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import DTYPES, Decay
+from conftest import Decay
 
 from lrops import _native
 
 ARGUMENTS = Decay(warmup_steps=10, total_steps=100).arguments(dtype="float32")
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_it_gives_the_dtype_it_was_asked_for(dtype):
-    assert _native.warmup_decay(np.array(5), **ARGUMENTS | {"dtype": dtype}).dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize(
@@ -33,16 +28,16 @@ def test_a_wrong_argument_is_named(wrong, message):
         _native.warmup_decay(np.array(5), **ARGUMENTS | wrong)
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
-def test_a_missing_argument_is_named(name):
-    with pytest.raises(TypeError, match=f"missing the argument {name}"):
-        _native.warmup_decay(np.array(5), **{key: ARGUMENTS[key] for key in ARGUMENTS if key != name})
+def test_a_missing_argument_is_named():
+    for name in ARGUMENTS:
+        with pytest.raises(TypeError, match=f"missing the argument {name}"):
+            _native.warmup_decay(np.array(5), **{key: ARGUMENTS[key] for key in ARGUMENTS if key != name})
 
 
-@pytest.mark.parametrize("step", [5.0, np.array([5.0]), np.array([5], np.uint64), "5"])
-def test_it_takes_int64_only(step):
-    with pytest.raises(TypeError):
-        _native.warmup_decay(step, **ARGUMENTS)
+def test_it_takes_int64_only():
+    for step in (5.0, np.array([5.0]), np.array([5], np.uint64), "5"):
+        with pytest.raises(TypeError):
+            _native.warmup_decay(step, **ARGUMENTS)
 
 
 def test_an_array_that_is_not_contiguous_is_read_right():
@@ -50,11 +45,6 @@ def test_an_array_that_is_not_contiguous_is_read_right():
     for view in (steps.T, steps[::2, ::3]):
         expected = _native.warmup_decay(view.copy(), **ARGUMENTS)
         np.testing.assert_array_equal(_native.warmup_decay(view, **ARGUMENTS), expected)
-
-
-def test_its_rules_are_value_errors():
-    with pytest.raises(ValueError, match="alpha=2"):
-        _native.warmup_decay(np.array(5), **ARGUMENTS | {"alpha": 2})
 
 
 def test_it_releases_the_interpreter_lock():

@@ -4,40 +4,20 @@
 using lrops::Real;
 using lrops::u64;
 
+static Real<u64> At(const u64* real) { return {real[0], real[1]}; }
+static void Put(const Real<u64>& real, u64* out) { out[0] = real.significand, out[1] = real.exponent; }
+
 extern "C" {
 
-void product(const u64* a, const u64* b, u64* out) {
-  const Real<u64> result = Product(Real<u64>{a[0], a[1]}, Real<u64>{b[0], b[1]});
-  out[0] = result.significand, out[1] = result.exponent;
-}
-
-void sum(const u64* a, const u64* b, u64 minus, u64* out) {
-  const Real<u64> result = Sum(Real<u64>{a[0], a[1]}, Real<u64>{b[0], b[1]}, minus);
-  out[0] = result.significand, out[1] = result.exponent;
-}
-
+void product(const u64* a, const u64* b, u64* out) { Put(Product(At(a), At(b)), out); }
+void sum(const u64* a, const u64* b, u64 minus, u64* out) { Put(Sum(At(a), At(b), minus), out); }
 void quotient(u64 n, const u64* divisor, u64* out) {
-  const Real<u64> result = Quotient(n, lrops::Divisor<u64>{divisor[0], divisor[1], divisor[2]});
-  out[0] = result.significand, out[1] = result.exponent;
+  Put(Quotient(n, lrops::Divisor<u64>{divisor[0], divisor[1], divisor[2]}), out);
 }
-
-void inverse_square_root(u64 n, u64* out) {
-  const Real<u64> result = lrops::InverseSquareRoot(n);
-  out[0] = result.significand, out[1] = result.exponent;
-}
-
+void inverse_square_root(u64 n, u64* out) { Put(lrops::InverseSquareRoot(n), out); }
 void square_root(u64 n, u64 d, u64* out) {
-  const Real<u64> result = SquareRoot(n, lrops::InverseSquareRoot(n), d, lrops::InverseSquareRoot(d));
-  out[0] = result.significand, out[1] = result.exponent;
+  Put(SquareRoot(n, lrops::InverseSquareRoot(n), d, lrops::InverseSquareRoot(d)), out);
 }
-
-void half_reciprocal(u64 d, u64* out) {
-  const Real<u64> result = lrops::HalfReciprocal(d);
-  out[0] = result.significand, out[1] = result.exponent;
-}
-
-void sine_squared(const u64* x, u64* out) {
-  const Real<u64> result = SineSquared(Real<u64>{x[0], x[1]});
-  out[0] = result.significand, out[1] = result.exponent;
-}
+void half_reciprocal(u64 d, u64* out) { Put(lrops::HalfReciprocal(d), out); }
+void sine_squared(const u64* x, u64* out) { Put(SineSquared(At(x)), out); }
 }
