@@ -41,7 +41,7 @@ dev: $(VENV)/test  ## installs the checkout itself; after a change of C++, run i
 	touch $(VENV)/editable
 
 lint: lint-fast  ## style and types of Python and C++, and clang-tidy
-	.lint/bin/clang-tidy --quiet tests/native/stress.cc -- -std=c++17 -Icc
+	.lint/bin/clang-tidy --quiet tests/gpu/launcher.cc -- -std=c++17 -Icc
 	.lint/bin/clang-tidy --quiet --checks='-clang-analyzer-*' cc/python/native.cc -- -std=c++17 -Icc \
 	  -I"$$(.lint/bin/python -c 'import pybind11; print(pybind11.get_include())')" \
 	  -I"$$(.lint/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"  # 20 s less without the analyzer

@@ -1,4 +1,4 @@
-"""The formula, its rules and the Python module under ASan, UBSan and TSan; `make sanitize` runs the op under them."""
+"""The Python module, with the rules and the formula, under ASan, UBSan and TSan; `make sanitize` runs the op."""
 
 import os
 import shutil
@@ -14,27 +14,8 @@ from processes import run_process
 ROOT = Path(__file__).parent.parent
 MODULE = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-# The sanitizers, the number of curves that the stress program tries, and the library to start Python with.
-SANITIZERS = {"address,undefined,float-cast-overflow": (40_000, "libasan.so"), "thread": (20_000, "libtsan.so")}
-
-pytestmark = [
-    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on this machine"),
-    pytest.mark.parametrize("sanitizers", SANITIZERS),
-]
-
-
-def compile(*arguments):
-    """Starts the compiler."""
-    return run_process(COMPILER, "-std=c++17", "-O1", "-fPIC", "-I", ROOT / "cc", *arguments)
-
-
-def build(sanitizers, output, *arguments):
-    options = ["-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
-    built = compile(*options, *arguments, "-o", output)
-    if "cannot find" in built.stderr:
-        pytest.skip(f"no library for -fsanitize={sanitizers} on this machine")
-    assert built.returncode == 0, built.stderr
-    return output
+# The sanitizers, and the library to start Python with.
+SANITIZERS = {"address,undefined,float-cast-overflow": "libasan.so", "thread": "libtsan.so"}
 
 
 def run(*command, **options):
@@ -47,25 +28,9 @@ def run(*command, **options):
     return done.stdout
 
 
-def module():
-    """What a compiler needs to make the Python module."""
-    pybind11 = pytest.importorskip("pybind11")
-    facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "KERAS", "COMPILER", "CUDA")
-    options = ["-shared", "-fvisibility=hidden", *(f'-DLROPS_{fact}="of a test"' for fact in facts)]
-    options += ["-I", pybind11.get_include(), "-I", sysconfig.get_path("include")]
-    return [*options, ROOT / "cc/python/native.cc", ROOT / "cc/python/build_info.cc"]
-
-
-def test_clean(tmp_path, sanitizers):
-    source = ROOT / "tests/native/stress.cc"
-    program = build(sanitizers, tmp_path / "stress", "-Wall", "-Wextra", "-Werror", source)
-    count, _ = SANITIZERS[sanitizers]
-    assert int(run(program, str(count))) > 1000  # rates, of curves that the rules took
-
-
-# Good and bad calls, in a different order in each thread. All threads must get the same results.
+# Good, bad and random calls, in a different order in each thread. All threads must get the same results.
 CALLS = """
-import random, threading
+import random, struct, threading
 import numpy as np
 import _native
 
@@ -81,23 +46,31 @@ try:
 except ImportError:
     dtypes.remove("bfloat16")
 
+def value_like(good, draw):  # near the rules, or any number, every magnitude equally likely
+    if isinstance(good, float):
+        return draw.choice([draw.random(), draw.choice(reals), *struct.unpack("d", draw.randbytes(8))])
+    return draw.choice([draw.getrandbits(draw.randint(1, 62)), draw.choice(integers)])
+
 def call(draw):
     function, good = draw.choice(good_calls)
     texts = {"dtype": dtypes, "decay": decays}
-    changed = {name: draw.choice(texts.get(name, reals if isinstance(good[name], float) else integers))
-               for name in draw.sample(sorted(good), draw.choice([0, 1, 1, 2]))}
+    changed = {name: draw.choice(texts[name]) if name in texts else value_like(good[name], draw)
+               for name in draw.sample(sorted(good), draw.choice([0, 1, 1, 2, 4, 7]))}
     arguments = good | changed
     if draw.random() < 0.1:
         arguments.pop(draw.choice(sorted(good))) if draw.random() < 0.5 else arguments.update(other=1)
+    anywhere = np.array([draw.getrandbits(64) - 2**63 >> draw.randint(0, 63) for _ in range(8)])
     try:
-        return getattr(_native, function)(draw.choice(arrays), **arguments).tobytes()
+        rates = getattr(_native, function)(draw.choice([*arrays, anywhere]), **arguments)
     except (TypeError, ValueError) as error:
         return str(error).split(" at 0x")[0]  # pybind11 shows an object with its address
+    assert (rates >= 0).all(), arguments
+    return rates.tobytes()
 
 def starts(draw):
     try:
-        return _native.cycle_starts(warmup_steps=draw.choice(integers), first_decay_steps=draw.choice(integers),
-                                    t_mul=draw.choice(reals), at_most=draw.choice(integers))
+        return _native.cycle_starts(warmup_steps=value_like(0, draw), first_decay_steps=value_like(0, draw),
+                                    t_mul=value_like(0.0, draw), at_most=draw.choice(integers))
     except (TypeError, ValueError) as error:
         return str(error)
 
@@ -106,7 +79,7 @@ def run(order, results):
         draw = random.Random(seed)
         results[seed] = call(draw), starts(draw)
 
-seeds = range(1000)
+seeds = range(6000)
 results = [{} for _ in range(4)]
 orders = [random.Random(thread).sample(seeds, len(seeds)) for thread in range(4)]
 threads = [threading.Thread(target=run, args=pair) for pair in zip(orders, results)]
@@ -119,11 +92,22 @@ print(sum(isinstance(rates, bytes) for rates, _ in results[0].values()))
 """
 
 
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler on this machine")
+@pytest.mark.parametrize("sanitizers", SANITIZERS)
 def test_the_python_module(tmp_path, sanitizers):
-    build(sanitizers, tmp_path / MODULE, *module())
-    _, library = SANITIZERS[sanitizers]
+    pybind11 = pytest.importorskip("pybind11")
+    options = ["-std=c++17", "-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
+    options += ["-fPIC", "-shared", "-fvisibility=hidden"]
+    facts = ("VERSION", "COMMIT", "TENSORFLOW_VERSION", "KERAS", "COMPILER", "CUDA")
+    options += (f'-DLROPS_{fact}="of a test"' for fact in facts)
+    options += (f"-I{folder}" for folder in (ROOT / "cc", pybind11.get_include(), sysconfig.get_path("include")))
+    sources = (ROOT / "cc/python" / name for name in ("native.cc", "build_info.cc"))
+    built = run_process(COMPILER, *options, *sources, "-o", tmp_path / MODULE)
+    if "cannot find" in built.stderr:
+        pytest.skip(f"no library for -fsanitize={sanitizers} on this machine")
+    assert built.returncode == 0, built.stderr
     # The C++ runtime too: a sanitizer looks for what throws when it starts.
-    options = (f"-print-file-name={name}" for name in (library, "libstdc++.so"))
+    options = (f"-print-file-name={name}" for name in (SANITIZERS[sanitizers], "libstdc++.so"))
     preload = [subprocess.check_output([COMPILER, option], encoding="utf-8").strip() for option in options]
     # glibc frees the thread-local storage of a thread that has ended, by means that TSan does not see.
     (tmp_path / "suppressions").write_text("race:_dl_deallocate_tls\n")
@@ -133,10 +117,10 @@ def test_the_python_module(tmp_path, sanitizers):
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
         "TSAN_OPTIONS": f"suppressions={tmp_path / 'suppressions'}",
     }
-    calls = [
-        ("warmup_decay", Decay(warmup_steps=10, total_steps=500, decay=decay)) for decay in ("cosine", "minus_sqrt")
-    ]
-    calls += [("warmup_inverse_sqrt", InverseSqrt(warmup_steps=10))]
-    calls += [("warmup_cosine_restarts", Restarts(first_decay_steps=70, cycles=4))]
-    script = CALLS.replace("GOOD", repr([(name, curve.arguments(dtype="float64")) for name, curve in calls]))
-    assert int(run(sys.executable, "-c", script, folder=tmp_path, **environment)) > 100  # rates, and not errors
+    calls = {
+        "warmup_decay": Decay(warmup_steps=10, total_steps=500, decay="minus_sqrt"),
+        "warmup_inverse_sqrt": InverseSqrt(warmup_steps=10),
+        "warmup_cosine_restarts": Restarts(first_decay_steps=70, cycles=4),
+    }
+    script = CALLS.replace("GOOD", repr([(name, curve.arguments(dtype="float64")) for name, curve in calls.items()]))
+    assert int(run(sys.executable, "-c", script, folder=tmp_path, **environment)) > 1000  # rates, and not errors
