@@ -335,7 +335,7 @@ def mode(request):
 
 
 # Folders and files that start processes, compile or search. `make test-fast` skips them and every test marked slow.
-SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_import", "test_keras_flavours"}
+SLOW = {"distributed", "docs", "gpu", "test_cli", "test_concurrency", "test_keras_flavours"}
 SLOW |= {"test_linear_warmup", "test_loader", "test_packaging", "test_properties", "test_sanitizers", "test_types"}
 
 

@@ -46,10 +46,16 @@ def test_the_line_is_the_curve():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step (optimizer updates)", "learning rate")
     assert legend(ax) == ["warmup", "hold", "decay", "floor"]
     assert ax.get_title(loc="left") == "peak 0.001 at step 100, floor 0.0001 at step 1,000"
-    assert [line.get_xydata().tolist() for line in ax.lines[1:]] == [
-        [[100, np.float32(1e-3)]],
-        [[1000, np.float32(1e-4)]],
-    ]
+    dots = [[[100, np.float32(1e-3)]], [[1000, np.float32(1e-4)]]]
+    assert [line.get_xydata().tolist() for line in ax.lines[1:]] == dots
+    restarts = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=3)
+    steps, drawn = restarts.plot().lines[0].get_data()
+    assert {99, 100, 1099, 1100, 3099, 3100, 7100} <= set(steps)
+    np.testing.assert_array_equal(drawn, restarts.on_host(steps.astype("int64")))
+    one = lrops.WarmupCosineRestarts(1e-3, 100, 1000, cycles=1)
+    for last in (800, 1100):  # in the only cycle, and at its end
+        assert plotting.plot(one, last=last).get_xlim() == (0, last)
+    matplotlib.pyplot.close("all")
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -178,23 +184,21 @@ def test_schedules_of_several_kinds_are_named_by_their_class():
     matplotlib.pyplot.close("all")
 
 
-def test_bad_arguments(tmp_path):
-    with pytest.raises(ValueError, match="at least one schedule"):
-        plotting.plot()
-    with pytest.raises(ValueError, match="one for each of 2 schedules.*1 labels"):
-        plotting.plot(hold(), hold(), labels=["a"])
-    with pytest.raises(TypeError, match="draws Keras schedules.*0.001"):
-        plotting.plot(0.001)
-    with pytest.raises(ValueError, match="last must be given.*Own"):
-        plotting.plot(Own())
-    with pytest.raises(ValueError, match="last must be an integer above the first step, 0,.*Received: 0"):
-        plotting.plot(hold(), last=0)
-    with pytest.raises(ValueError, match="last must be an integer.*Received: '100'"):
-        plotting.plot(hold(), last="100")
-    with pytest.raises(TypeError, match="draws Keras schedules.*decay_steps"):
-        plotting.plot({"decay_steps": 5})
-    with pytest.raises(OSError, match="missing"):
-        hold().plot(tmp_path / "missing" / "curve.png")
+WRONG = [
+    ([], {}, "at least one schedule"),
+    ([hold(), hold()], {"labels": ["a"]}, "one for each of 2 schedules.*1 labels"),
+    ([0.001], {}, "draws Keras schedules.*0.001"),
+    ([Own()], {}, "last must be given.*Own"),
+    ([hold()], {"last": 0}, "last must be an integer above the first step, 0,.*Received: 0"),
+    ([hold()], {"last": "100"}, "last must be an integer.*Received: '100'"),
+    ([{"decay_steps": 5}], {}, "draws Keras schedules.*decay_steps"),
+]
+
+
+@pytest.mark.parametrize(("schedules", "arguments", "message"), WRONG)
+def test_bad_arguments(schedules, arguments, message):
+    with pytest.raises(TypeError if "draws" in message else ValueError, match=message):
+        plotting.plot(*schedules, **arguments)
 
 
 def test_a_file_system_of_tensorflow(tmp_path):
@@ -203,8 +207,12 @@ def test_a_file_system_of_tensorflow(tmp_path):
     with tf.io.gfile.GFile("ram://rate.pdf", "wb"):
         hold().plot("ram://rate.pdf")
     assert tf.io.gfile.GFile("ram://rate.pdf", "rb").read().startswith(b"%PDF")
-    with pytest.raises(OSError, match="nosuch://bucket/rate.png: .*nosuch"):
-        hold().plot("nosuch://bucket/rate.png")
+    for path, message in (
+        (tmp_path / "missing" / "rate.png", "missing"),
+        ("nosuch://x.png", "nosuch://x.png: .*nosuch"),
+    ):
+        with pytest.raises(OSError, match=message):
+            hold().plot(path)
 
 
 def test_without_matplotlib_only_drawing_fails(tmp_path):
