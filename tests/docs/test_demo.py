@@ -1,6 +1,6 @@
 """The demo with few steps: it prints the rates of the reference and draws a picture."""
 
-import importlib.util
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -18,19 +18,8 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "train_vit.py"
 
 @pytest.mark.slow
 def test_the_demo_trains_and_draws(tmp_path):
-    result = run_python(
-        SCRIPT,
-        "--total-steps",
-        "20",
-        "--warmup-steps",
-        "8",
-        "--peak",
-        "1e-3",
-        "--output",
-        "a/b.png",
-        folder=tmp_path,
-        TESTS_WITHOUT="",
-    )
+    options = "--total-steps 20 --warmup-steps 8 --peak 1e-3 --output a/b.png".split()
+    result = run_python(SCRIPT, *options, folder=tmp_path, TESTS_WITHOUT="")
     assert result.returncode == 0, result.stderr
     # The rates before training, and then the results.
     for name, warmup in (("lrops, with", 8), ("Keras, with", 8), ("lrops, without", 0)):
@@ -47,12 +36,10 @@ def test_the_demo_trains_and_draws(tmp_path):
 
 
 @pytest.fixture
-def demo():
+def demo(monkeypatch):
     """The script as a module, for what needs no training."""
-    spec = importlib.util.spec_from_file_location("train_vit", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module(SCRIPT.stem)
 
 
 def test_the_demo_explains_itself(demo, monkeypatch, capsys):

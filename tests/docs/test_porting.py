@@ -72,6 +72,9 @@ def check(name, names):
 @pytest.mark.parametrize("name", SECTIONS)
 def test_old_and_new_are_the_same_curve(name):
     check(name, execute(SECTIONS[name]))
+    words = set(re.findall(r"\w+", SECTIONS[name].replace("lrops.LinearWarmup", "")))
+    transcribed = words & {key for key in vars(peers) if not key.startswith("_")}
+    assert TABLE[name][2] == ("transcription" if transcribed else "package")
 
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name.startswith("Keras:")])
@@ -83,13 +86,6 @@ def test_tf_keras_is_the_same(name):
 def test_the_table_has_each_section_and_links_to_it():
     assert list(TABLE) == list(SECTIONS)
     assert f"the line to write for each of {len(SECTIONS)} schedules" in (ROOT / "README.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("name", SECTIONS)
-def test_what_the_table_says_that_the_old_line_is(name):
-    words = set(re.findall(r"\w+", SECTIONS[name].replace("lrops.LinearWarmup", "")))
-    transcribed = words & {key for key in vars(peers) if not key.startswith("_")}
-    assert TABLE[name][2] == ("transcription" if transcribed else "package")
 
 
 def test_the_restart_that_comes_early_in_keras():
@@ -124,30 +120,18 @@ def test_where_a_least_rate_shows():
     assert np.flatnonzero(default != none).tolist() == [0] and default[0] == 1e-8
 
 
-# Rates at the last step of an overlapping warmup and at the next one, and the highest, in parts of the peak.
-OVERLAPPING = {
-    "timm": (
-        lambda: peers.CosineLRScheduler(SimpleNamespace(lr=PEAK), t_initial=TOTAL, lr_min=1e-5, warmup_t=100),
-        [0.99, 0.976, 0.99],
-    ),
-    "Model Garden": (
-        lambda: peers.LinearWarmup(
-            peers.CosineDecayWithOffset(initial_learning_rate=PEAK, decay_steps=TOTAL, alpha=0.01), 100, 0.0
-        ),
-        [0.966, 0.976, 0.976],
-    ),
-    "BERT": (
-        lambda: peers.WarmUp(PEAK, tf_keras.optimizers.schedules.PolynomialDecay(PEAK, TOTAL, 0.0), 100),
-        [0.99, 0.9, 0.99],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OVERLAPPING)
-def test_what_the_document_says_of_overlapping_warmups(name):
-    make, expected = OVERLAPPING[name]
-    curve = rates(make()) / PEAK
-    assert [round(rate, 3) for rate in (curve[99], curve[100], curve.max())] == expected
+def test_what_the_document_says_of_overlapping_warmups():
+    """The rate at the last step of the warmup and at the next one, and the highest, in parts of the peak."""
+    cosine = peers.CosineDecayWithOffset(initial_learning_rate=PEAK, decay_steps=TOTAL, alpha=0.01)
+    line = tf_keras.optimizers.schedules.PolynomialDecay(PEAK, TOTAL, 0.0)
+    timm = peers.CosineLRScheduler(SimpleNamespace(lr=PEAK), t_initial=TOTAL, lr_min=1e-5, warmup_t=100)
+    for old, expected in (
+        (timm, [0.99, 0.976, 0.99]),
+        (peers.LinearWarmup(cosine, 100, 0.0), [0.966, 0.976, 0.976]),  # Model Garden
+        (peers.WarmUp(PEAK, line, 100), [0.99, 0.9, 0.99]),  # BERT
+    ):
+        curve = rates(old) / PEAK
+        assert [round(rate, 3) for rate in (curve[99], curve[100], curve.max())] == expected
 
 
 # What bullets of the page add to a section: what changes in the old line, and the decay of the new one.
