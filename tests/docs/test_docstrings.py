@@ -10,17 +10,15 @@ import pytest
 
 import lrops
 
-MODULES = [
-    f"lrops.{name}" for name in ("callbacks", "curves", "plotting", "schedules", "steps", "_loader", "reference")
-]
+MODULES = ("callbacks", "curves", "plotting", "schedules", "steps", "_loader", "reference")
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
-    results = doctest.testmod(importlib.import_module(name))
+    results = doctest.testmod(importlib.import_module(f"lrops.{name}"))
     assert results.failed == 0
-    assert results.attempted > 0 or name == "lrops.reference"
+    assert results.attempted > 0 or name == "reference"
 
 
 def test_the_readme_runs_and_prints_what_it_says(capsys):

@@ -9,11 +9,11 @@ import toolchain
 from processes import run_python
 
 
-def run(*arguments, folder, streams=True):
+def run(*arguments, folder):
     """Runs Python that can import fake_gpu, and returns its output."""
     if tf.test.is_built_with_cuda():
         pytest.skip("its own kernels would not run on this device: see test_placement.py")
-    done = run_python(*arguments, folder=folder, **toolchain.with_fake_gpu(streams))
+    done = run_python(*arguments, folder=folder, **toolchain.with_fake_gpu())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -87,19 +87,6 @@ def test_a_step_in_a_variable_is_evaluated_by_one_launch_and_no_copy(said):
     assert said["another step"]
     # Else the host could have evaluated it unseen.
     assert said["touching the memory"] == "SIGSEGV"
-
-
-def test_a_device_without_streams_of_cuda_is_an_error_of_the_op(tmp_path):
-    """TensorFlow's own GPUs have such streams; the device of a plugin has none."""
-    script = """
-try:
-    evaluate()
-except tf.errors.InternalError as error:
-    print(error.message, fake_gpu.launches())
-"""
-    error = run("-c", BEGIN + script, folder=tmp_path, streams=False)
-    assert "Lrops>WarmupDecay: the CUDA kernel lrops_warmup_decay could not be launched: the device gives no" in error
-    assert error.endswith("0\n")
 
 
 def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(said):

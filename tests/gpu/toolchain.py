@@ -38,12 +38,12 @@ def fake_gpu():
     return folder / "libcuda.so.1"
 
 
-def with_fake_gpu(streams=True):
-    """The environment in which a process can `import fake_gpu`. Without `streams`, every stream is null."""
+def with_fake_gpu():
+    """The environment in which a process can `import fake_gpu`."""
     library = fake_gpu()
     return {
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(library.parent), os.environ.get("LD_LIBRARY_PATH")])),
-        "LD_PRELOAD": str(library) if streams else "",
+        "LD_PRELOAD": str(library),
         "LROPS_TEST_GPU": str(library),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
