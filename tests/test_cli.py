@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import FOLDER, SEES_GPU, Curve, fake_tensorflow
-from processes import run_process, run_python, run_snippet
+from conftest import FOLDER, SEES_GPU, Curve, Decay, InverseSqrt, Restarts, fake_tensorflow
+from processes import ENVIRONMENT, run_python, run_snippet
 
 import lrops_command
 from lrops import __main__, _loader, _native, benchmark, curves, doctor, load_ops, reference
@@ -174,15 +175,14 @@ def install_beside(package, **versions):
         (information / "RECORD").write_text("tensorflow/__init__.py,,\n")
 
 
-@pytest.mark.parametrize("broken", [False, True])
-def test_two_tensorflows_in_one_folder(package, broken):
+def test_two_tensorflows_in_one_folder(package):
     install_beside(package, tensorflow=tf.__version__, tensorflow_cpu="2.3.4")
     fake_tensorflow(package, tf.__version__)
-    if broken:
-        (package.parent / "tensorflow" / "__init__.py").write_text("raise ImportError('undefined symbol: PyInit')")
-    status, says = examine(package)["TensorFlow"]
-    assert status == "failed" and f"(tensorflow {tf.__version__}, tensorflow-cpu 2.3.4)" in says
-    assert "their files are mixed: run `pip uninstall -y tensorflow tensorflow-cpu`" in says
+    for code in ("", "raise ImportError('undefined symbol: PyInit')"):
+        add_to_tensorflow(package, code)
+        status, says = examine(package)["TensorFlow"]
+        assert status == "failed" and f"(tensorflow {tf.__version__}, tensorflow-cpu 2.3.4)" in says
+        assert "their files are mixed: run `pip uninstall -y tensorflow tensorflow-cpu`" in says
 
 
 def test_the_distributions_of_a_tensorflow(package, monkeypatch):
@@ -255,25 +255,23 @@ def test_a_path_tries_every_curve_and_compares_each(monkeypatch, path):
 
 
 OPTIONS = {
-    "cosine": {"total_steps": 5000, "dtype": "float64"},
-    "linear": {"total_steps": 5000, "hold_steps": 100, "alpha": 0.0},
-    "minus_sqrt": {"total_steps": 5000, "warmup_start": 0.25},
-    "inverse_sqrt": {"timescale": 300, "hold_steps": 100, "start_step": -1},
-    "restarts": {"first_decay_steps": 700, "cycles": 2, "t_mul": 1.5, "m_mul": 0.5},
+    "cosine": (Curve, {"total_steps": 5000, "dtype": "float64"}),
+    "linear": (Decay, {"total_steps": 5000, "hold_steps": 100, "alpha": 0.0}),
+    "minus_sqrt": (Decay, {"total_steps": 5000, "warmup_start": 0.25}),
+    "inverse_sqrt": (InverseSqrt, {"timescale": 300, "hold_steps": 100, "start_step": -1}),
+    "restarts": (Restarts, {"first_decay_steps": 700, "cycles": 2, "t_mul": 1.5, "m_mul": 0.5}),
 }
 
 
 @pytest.mark.parametrize("decay", OPTIONS)
 def test_the_table_of_every_curve(here, decay):
-    options = [text for name, value in OPTIONS[decay].items() for text in ("--" + name.replace("_", "-"), value)]
+    case, given = OPTIONS[decay]
+    options = [text for name, value in given.items() for text in ("--" + name.replace("_", "-"), value)]
     steps = [0, 1, 999, 1050, 1701, 2000, 2**62]
     code, said, _ = here("table", *PEAK, "--decay", decay, *options, "--steps", *steps)
     assert code == 0
-    arguments = {"initial_learning_rate": 1e-3, "warmup_steps": 1000} | OPTIONS[decay]
-    if decay in ("linear", "minus_sqrt"):
-        arguments["decay"] = decay
-    function = {"inverse_sqrt": "warmup_inverse_sqrt", "restarts": "warmup_cosine_restarts"}.get(decay, "warmup_decay")
-    expected = getattr(reference, function)(steps, **arguments)
+    named = {"decay": decay} if case is Decay else {}
+    expected = case.reference(steps, initial_learning_rate=1e-3, warmup_steps=1000, **given, **named)
     rates = [expected.dtype.type(line.split()[-1]) for line in said.splitlines()[1:]]
     np.testing.assert_array_equal(rates, expected)
 
@@ -405,16 +403,14 @@ def test_the_command_and_programs_of_the_same_name(package):
 def test_output_into_a_pipe_that_is_closed(package, arguments, unbuffered):
     """As with `lrops table ... | head`: killed by SIGPIPE, without a word. A shell calls that 141."""
     (package.parent / "tensorflow.py").write_text(MISSING)
-    script = """
-import os, subprocess, sys
-read, write = os.pipe()
-os.close(read)
-command = [sys.executable, "-m", "lrops", *sys.argv[1:]]
-sys.exit(-subprocess.run(command, stdout=write).returncode)
-"""
-    environment = {"PYTHONPATH": str(package.parent), "PYTHONUNBUFFERED": unbuffered, "TESTS_WITHOUT": ""}
-    result = run_process(sys.executable, "-c", script, *arguments, folder=package.parent, **environment)
-    assert (result.returncode, result.stderr) == (signal.SIGPIPE, "")
+    read, write = os.pipe()
+    os.close(read)
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(package.parent), "TESTS_WITHOUT": ""}
+    environment["PYTHONUNBUFFERED"] = unbuffered
+    command = [sys.executable, "-m", "lrops", *arguments]
+    result = subprocess.run(command, cwd=package.parent, env=environment, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, b"")
 
 
 def test_help_without_a_command_and_docstrings(tmp_path):

@@ -83,15 +83,12 @@ WRONG_VALUES = {
     lrops.WarmupDecay: [
         ({"decay": "root"}, "'cosine', 'linear' or 'minus_sqrt'.*decay='root'"),
         ({"decay": ""}, "decay must be 'cosine'.*decay=''"),
-        ({"alpha": 2.0}, "alpha.*alpha=2"),
-        ({"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
     ],
     lrops.WarmupInverseSqrt: [
         ({"timescale": 0}, "timescale must be at least 1.*timescale=0"),
         ({"timescale": MAX_STEPS + 1}, "timescale.*at most 2\\^62"),
         ({"warmup_steps": 0}, "timescale must be given.*timescale=None"),
         ({"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
-        ({"warmup_start": 1.5}, "warmup_start.*warmup_start=1.5"),
         ({"initial_learning_rate": 0.0}, "initial_learning_rate=0"),
     ],
     lrops.WarmupCosineRestarts: [
@@ -102,13 +99,10 @@ WRONG_VALUES = {
         ({"first_decay_steps": 0}, "first_decay_steps must be at least 1 .*first_decay_steps=0"),
         ({"first_decay_steps": 2**63}, "first_decay_steps must be at most 2\\^62.*9223372036854775808"),
         ({"t_mul": 0.5}, "t_mul is the ratio.*finite and at least 1.*t_mul=0.5"),
-        ({"t_mul": np.nan}, "t_mul.*t_mul=nan"),
         ({"t_mul": np.inf}, "t_mul.*t_mul=inf"),
         ({"m_mul": 0.0}, "m_mul is the ratio.*\\(0, 1\\].*m_mul=0"),
         ({"m_mul": 1.0000000000000002}, "m_mul.*m_mul=1.0000000000000002"),
-        ({"m_mul": np.nan}, "m_mul.*m_mul=nan"),
         ({"cycles": 0}, "cycles must be at least 1 .*cycles=0"),
-        ({"cycles": -1}, "cycles must be at least 1 .*cycles=-1"),
         (
             {"cycles": 65, "t_mul": 1.0, "m_mul": 0.5},
             "cycles must be at most 64, unless t_mul=1.*cycles=65",

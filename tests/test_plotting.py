@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from conftest import CORNERS, schedule_of
-from processes import run_snippet
 
 import lrops
 from lrops import curves, plotting, reference
@@ -213,9 +212,3 @@ def test_a_file_system_of_tensorflow(tmp_path):
     ):
         with pytest.raises(OSError, match=message):
             hold().plot(path)
-
-
-def test_without_matplotlib_only_drawing_fails(tmp_path):
-    script = "import sys\nsys.modules['matplotlib'] = None\nimport lrops\nlrops.WarmupCosineDecay(1e-3, 10, 100).plot()"
-    result = run_snippet(script, folder=tmp_path)
-    assert "run `pip install matplotlib`" in result.stderr, result.stderr

@@ -18,18 +18,13 @@ def run(*arguments, folder):
     return done.stdout
 
 
-BEGIN = """
-import json
-import fake_gpu
-import lrops
-import tensorflow as tf
+SCRIPT = """
+import ctypes, faulthandler, json, os, signal
+import fake_gpu, lrops, tensorflow as tf
 schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
 with tf.device("GPU:0"):
     step = tf.Variable(5, dtype=tf.int64)
 evaluate = tf.function(lambda: schedule(step))
-"""
-SCRIPT = """
-import ctypes, faulthandler, os, signal
 said = {"devices": [step.device, evaluate().device]}
 
 launched, copied = fake_gpu.launches(), fake_gpu.copies()
@@ -68,7 +63,7 @@ doctor.examine_here()
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What SCRIPT found, and the doctor's findings."""
-    found, *findings = run("-c", BEGIN + SCRIPT, folder=tmp_path_factory.mktemp("device")).splitlines()
+    found, *findings = run("-c", SCRIPT, folder=tmp_path_factory.mktemp("device")).splitlines()
     findings = {finding["name"]: (finding["status"], finding["says"]) for finding in map(json.loads, findings)}
     return json.loads(found) | {"doctor": findings}
 
