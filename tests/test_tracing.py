@@ -1,7 +1,6 @@
 """A traced function holds one evaluation, and never a stale one: any write to the variable causes another."""
 
 import importlib
-import itertools
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 from conftest import MIRRORED, Curve, schedule_of
 from processes import run_snippet
+from training import WRITERS, adamw, evaluations
 
 import lrops
 from lrops import reference
@@ -19,54 +19,34 @@ CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 RATES = reference.warmup_decay(np.arange(60), **CURVE.arguments())
 
 
-def evaluations(function, *arguments, op="Lrops>WarmupDecay"):
-    """The nodes of an op in a traced function, those of the functions that it calls included."""
-    definition = function.get_concrete_function(*arguments).graph.as_graph_def()
-    nodes = itertools.chain(definition.node, *(inner.node_def for inner in definition.library.function))
-    return sum(node.op == op for node in nodes)
-
-
-def nested(variable):
-    tf.function(lambda: variable.assign_add(1))()
-
-
-def in_a_branch(variable):
-    tf.cond(tf.constant(True), lambda: variable.assign_add(1), lambda: variable.read_value())
-
-
-def in_a_loop(variable):
-    tf.while_loop(lambda i: i < 1, lambda i: (variable.assign_add(1), i + 1)[1:], [tf.constant(0)])
-
-
-def through_another_handle(variable):
-    tf.raw_ops.AssignAddVariableOp(resource=tf.identity(variable.handle), value=tf.constant(1, tf.int64))
-
-
-WRITERS = {
-    "assign_add": lambda variable: variable.assign_add(1),
-    "assign": lambda variable: variable.assign(variable + 1),
-    "nested": nested,
-    "in_a_branch": in_a_branch,
-    "in_a_loop": in_a_loop,
-    "through_another_handle": through_another_handle,
-}
 KINDS = {"tf": lambda: tf.Variable(3, dtype=tf.int64), "keras": lambda: keras.Variable(3, dtype="int64")}
 
 
+def anothers(more="the_step", warmup_steps=2):
+    schedule = lrops.LinearWarmup(Other(PURE[more]), warmup_steps)
+    return schedule, np.array([schedule(step) for step in range(10)])
+
+
+# A schedule that is merged, and its rates.
+MERGED = {"curve": lambda: (schedule_of(CURVE), RATES), "anothers": anothers}
+BRANCHING = {"branching": lambda: anothers("branch_that_reads_the_step", warmup_steps=0)}
+
+
+@pytest.mark.parametrize("merged", [*MERGED, "branching"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_write_in_between_is_seen(writer):
-    variable, schedule = KINDS["tf"](), schedule_of(CURVE)
+def test_a_write_in_between_is_seen(writer, merged):
+    kind = "keras" if merged == "branching" else "tf"
+    variable, (schedule, rates) = KINDS[kind](), (MERGED | BRANCHING)[merged]()
 
     @tf.function
     def function():
         before = [schedule(variable), schedule(variable)]
         with tf.control_dependencies(before):
-            WRITERS[writer](variable)
+            WRITERS[writer](variable if kind == "tf" else variable.value)
         return [*before, schedule(variable), schedule(variable)]
 
     for first in (3, 4, 5):
-        np.testing.assert_array_equal(function(), RATES[[first, first, first + 1, first + 1]])
-    assert evaluations(function) >= 2
+        np.testing.assert_array_equal(function(), rates[[first, first, first + 1, first + 1]])
 
 
 def loop_over(dataset):
@@ -81,20 +61,11 @@ CONSUMERS = {
 }
 
 
-def anothers():
-    schedule = lrops.LinearWarmup(Other(), 2)
-    return schedule, [schedule(3), schedule(4)]
-
-
-# A schedule that is merged, and its rates at steps 3 and 4.
-MERGED = {"curve": lambda: (schedule_of(CURVE), RATES[[3, 4]]), "anothers": anothers}
-
-
 @pytest.mark.parametrize("merged", MERGED)
 @pytest.mark.parametrize("consumer", CONSUMERS)
 def test_a_dataset_that_writes_is_seen(consumer, merged):
     """The operation that writes has no variable among its inputs, but a dataset that was made before."""
-    variable, (schedule, expected) = KINDS["tf"](), MERGED[merged]()
+    variable, (schedule, rates) = KINDS["tf"](), MERGED[merged]()
 
     @tf.function
     def function():
@@ -103,7 +74,7 @@ def test_a_dataset_that_writes_is_seen(consumer, merged):
         CONSUMERS[consumer](dataset)
         return before, schedule(variable)
 
-    np.testing.assert_array_equal(function(), expected)
+    np.testing.assert_array_equal(function(), rates[[3, 4]])
 
 
 def test_a_generator_whose_numbers_are_not_its_state():
@@ -135,7 +106,7 @@ def test_what_is_made_inside_an_xla_context_is_not_used_outside():
 
 @pytest.mark.parametrize("merged", MERGED)
 def test_an_order_that_the_user_gives_is_kept(merged):
-    variable, (schedule, expected) = KINDS["tf"](), MERGED[merged]()
+    variable, (schedule, rates) = KINDS["tf"](), MERGED[merged]()
 
     @tf.function
     def function():
@@ -145,7 +116,7 @@ def test_an_order_that_the_user_gives_is_kept(merged):
         with tf.control_dependencies([written]):
             return before, schedule(variable)
 
-    np.testing.assert_array_equal(function(), expected)
+    np.testing.assert_array_equal(function(), rates[[3, 4]])
 
 
 def slow_zero():
@@ -157,7 +128,7 @@ def slow_zero():
 @pytest.mark.parametrize("graph", ["wrapped", "branch", "loop"])
 def test_a_function_without_automatic_order(graph, merged):
     """A slow write may follow both evaluations, so the tensor that it returns is the only one that has its value."""
-    schedule, expected = MERGED[merged]()
+    schedule, rates = MERGED[merged]()
 
     def evaluate_what_was_written(variable):
         written = variable.assign_add(1 + slow_zero())
@@ -166,7 +137,7 @@ def test_a_function_without_automatic_order(graph, merged):
 
     if graph == "wrapped":
         variable = KINDS["tf"]()
-        assert tf.compat.v1.wrap_function(lambda: evaluate_what_was_written(variable), [])() == expected[1]
+        assert tf.compat.v1.wrap_function(lambda: evaluate_what_was_written(variable), [])() == rates[4]
         return
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("step", initializer=tf.constant(3, tf.int64), use_resource=True)
@@ -179,7 +150,7 @@ def test_a_function_without_automatic_order(graph, merged):
         else:
             rate = tf.while_loop(lambda i, _: i < 1, lambda i, _: (i + 1, body()), [0, tf.constant(0.0)])[1]
         session.run(variable.initializer)
-        assert session.run(rate) == float(expected[1])
+        assert session.run(rate) == rates[4]
 
 
 @pytest.mark.parametrize("merged", MERGED)
@@ -188,7 +159,7 @@ def test_a_variable_whose_reads_are_cached(merged):
     distribute = "tensorflow.python.distribute."
     cached = importlib.import_module(f"{distribute}ps_values").CachingVariable(KINDS["tf"]())
     scope = importlib.import_module(f"{distribute}distribute_utils").cache_variable_reads
-    schedule, expected = MERGED[merged]()
+    schedule, rates = MERGED[merged]()
 
     @tf.function
     def function():
@@ -198,7 +169,7 @@ def test_a_variable_whose_reads_are_cached(merged):
             schedule(cached)
         return schedule(cached)
 
-    assert function() == expected[1]
+    assert function() == rates[4]
 
 
 def test_a_handle_without_a_text_may_be_of_the_same_variable():
@@ -221,7 +192,7 @@ def test_a_handle_without_a_text_may_be_of_the_same_variable():
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_evaluation_where_nothing_writes(kind):
     step, schedule = KINDS[kind](), schedule_of(CURVE)
-    weight, other = tf.Variable(1.0), tf.Variable(0, dtype=tf.int64)
+    weight = tf.Variable(1.0)
 
     @tf.function
     def function():
@@ -234,23 +205,25 @@ def test_one_evaluation_where_nothing_writes(kind):
     np.testing.assert_array_equal(function(), RATES[[3] * 5])
     assert evaluations(function) == 1
 
-    another = schedule_of(Curve(initial_learning_rate=0.5, warmup_steps=4))
+
+def test_another_variable_and_another_schedule_are_others():
+    first, second, inner = KINDS["tf"](), tf.Variable(0, dtype=tf.int64), Other()
+    schedules = [schedule_of(CURVE), schedule_of(Curve(initial_learning_rate=0.5, warmup_steps=4))]
+    schedules += [lrops.LinearWarmup(inner, warmup_steps) for warmup_steps in (0, 4, 4)]
 
     @tf.function
-    def another_variable_or_schedule_is_another():
-        return schedule(step), schedule(other), another(step), schedule(other)
+    def function():
+        return [schedule(step) for _ in range(2) for schedule in schedules for step in (first, second)]
 
-    np.testing.assert_array_equal(another_variable_or_schedule_is_another(), [RATES[3], 0, 0.375, 0])
-    assert evaluations(another_variable_or_schedule_is_another) == 3
+    np.testing.assert_array_equal(function(), [schedule(at) for schedule in schedules for at in (3, 0)] * 2)
+    assert evaluations(function, op="Erfc") == 6
+    assert evaluations(function) == 8  # of two curves and two factors
 
 
 @pytest.mark.parametrize("called_first", [False, True])  # else `get_concrete_function` traces, in a context of XLA
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_adamw_evaluates_once_a_step(jit_compile, called_first):
-    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(7)]
-    optimizer = keras.optimizers.AdamW(schedule_of(CURVE), weight_decay=0.1)
-    optimizer.build(weights)
-    step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 7), jit_compile=jit_compile)
+    step, _ = adamw(schedule_of(CURVE), 7, jit_compile)
     if called_first:
         step()
     assert evaluations(step) == 1
@@ -325,10 +298,7 @@ def test_each_replica_evaluates_for_itself(tmp_path):
 
 
 def test_xla_does_not_copy_the_evaluation_into_every_fusion():
-    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(12)]
-    optimizer = keras.optimizers.AdamW(schedule_of(CURVE), weight_decay=0.1)
-    optimizer.build(weights)
-    step = tf.function(lambda: optimizer.apply([tf.ones(2)] * 12), jit_compile=True)
+    step, _ = adamw(schedule_of(CURVE), 12, jit_compile=True)
     module = step.experimental_get_compiler_ir()(stage="optimized_hlo")
     assert 0 < module.count(" count-leading-zeros(") < 10
 
@@ -345,7 +315,6 @@ class Other(keras.optimizers.schedules.LearningRateSchedule):
 
 
 WEIGHT = tf.Variable(2.0)
-KERAS_WEIGHT = keras.Variable(2.0)
 GENERATOR = tf.random.Generator.from_seed(1)
 A_FUNCTION = tf.function(lambda step: tf.math.log1p(tf.cast(step, tf.float32)))
 A_FUNCTION_THAT_READS = tf.function(lambda step: WEIGHT + tf.cast(step, tf.float32))
@@ -381,12 +350,9 @@ def of_a_dataset(step):
 PURE = {
     "the_step": lambda step: 0.0,
     "python_number": lambda step: 0.5,
-    "numpy": lambda step: np.float64(0.5),
-    "keras": lambda step: keras.ops.sqrt(keras.ops.cast(step, "float32")),
     "branch": lambda step: tf.cond(as_float(step) < 3, lambda: 1.0, lambda: 2.0),
     "branch_that_reads_the_step": lambda step: tf.cond(tf.constant(True), lambda: as_float(step), lambda: 2.0),
     "case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: 1.0, lambda: as_float(step)]),
-    "loop": lambda step: looped(lambda: 1.0),
     "loop_that_reads_the_step": lambda step: looped(lambda: as_float(step)),
     "loop_in_a_branch": lambda step: tf.cond(
         tf.constant(True), lambda: looped(lambda: as_float(step)), lambda: as_float(step)
@@ -396,9 +362,7 @@ PURE = {
 }
 IMPURE = {
     "variable": lambda step: WEIGHT + 0.0,
-    "keras_variable": lambda step: KERAS_WEIGHT + 0.0,
     "print_in_a_case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: printed(step), lambda: 1.0]),
-    "python_in_a_case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: by_python(step), lambda: 1.0]),
     "variable_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: as_float(step)),
     "variable_in_a_loop": lambda step: looped(lambda: WEIGHT + 0.0),
     "variable_in_a_function": lambda step: A_FUNCTION_THAT_READS(tf.convert_to_tensor(step)),
@@ -407,7 +371,6 @@ IMPURE = {
     ),
     "write": lambda step: WEIGHT.assign_add(0.0),
     "print": printed,
-    "print_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: printed(step), lambda: 1.0),
     "assert": asserted,
     "check_numerics": lambda step: tf.debugging.check_numerics(as_float(step), "a step"),
     "python": by_python,
@@ -421,33 +384,7 @@ DRAWS = {
     ),
     "generator": lambda step: GENERATOR.uniform([]),
 }
-# XLA compiles for seconds, so it is tried with a few of them only.
-ALL = [(more, False) for more in [*PURE, *IMPURE]]
-SOME_XLA = [(more, True) for more in ("the_step", "branch", "loop_that_reads_the_step", "variable")]
-
-
-def adamw(schedule, variables, jit_compile=False):
-    """A traced step of AdamW over variables that decay, and the variables."""
-    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(variables)]
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
-    optimizer.build(weights)
-    gradients = [tf.ones(2)] * variables
-    return tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile, autograph=False), weights
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("more", "jit_compile", "warmup_steps"),
-    [
-        *((more, jit_compile, 0) for more, jit_compile in [*ALL, *SOME_XLA, *((more, False) for more in DRAWS)]),
-        *((more, False, steps) for more in ("the_step", "branch", "variable", "random") for steps in (None, 3)),
-    ],
-)
-def test_what_adamw_evaluates_of_anothers_schedule(more, jit_compile, warmup_steps):
-    inner = Other((PURE | IMPURE | DRAWS)[more])
-    schedule = inner if warmup_steps is None else lrops.LinearWarmup(inner, warmup_steps)
-    step, _ = adamw(schedule, 10, jit_compile)
-    assert evaluations(step, op="Erfc") == (1 if more in PURE and warmup_steps is not None else 11)
+MORE = PURE | IMPURE | DRAWS
 
 
 class Unmerged(keras.optimizers.schedules.LearningRateSchedule):
@@ -460,36 +397,31 @@ class Unmerged(keras.optimizers.schedules.LearningRateSchedule):
         return self.schedule(step + 0)  # not a variable, nor read from one
 
 
-@pytest.mark.parametrize(("more", "jit_compile"), [*ALL, *SOME_XLA])
-def test_adamw_moves_the_weights_as_without_merging(more, jit_compile):
-    schedule = lrops.LinearWarmup(Other((PURE | IMPURE)[more]), 2)
-    finals = []
+# XLA compiles for seconds, so it is tried with a few of them only.
+SOME_XLA = [(more, True) for more in ("the_step", "branch", "loop_that_reads_the_step", "variable")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "jit_compile"), [*((more, False) for more in MORE), *SOME_XLA])
+def test_anothers_schedule_is_merged_if_it_is_pure(more, jit_compile):
+    """AdamW moves the weights as without merging."""
+    schedule, counts, finals = lrops.LinearWarmup(Other(MORE[more]), 2), [], []
     for one in (schedule, Unmerged(schedule)):
-        step, weights = adamw(one, 2, jit_compile)
+        step, weights = adamw(one, 4, jit_compile)
+        counts.append(evaluations(step, op="Erfc"))
         for _ in range(4):
             step()
         finals.append(np.array([weight.numpy() for weight in weights]))
-    np.testing.assert_array_equal(*finals)
+    assert counts == [1 if more in PURE else 5, 5]
+    if more not in DRAWS:
+        np.testing.assert_array_equal(*finals)
 
 
-@pytest.mark.parametrize(("warmup_steps", "kind"), [(0, "keras"), (2, "tf")])
-@pytest.mark.parametrize("more", ["the_step", "branch_that_reads_the_step"])
-@pytest.mark.parametrize("writer", WRITERS)
-def test_a_write_before_anothers_schedule_is_seen(writer, more, warmup_steps, kind):
-    variable = KINDS[kind]()
-    schedule = lrops.LinearWarmup(Other(PURE[more]), warmup_steps)
-    expected = [schedule(step) for step in range(10)]
-
-    @tf.function
-    def function():
-        before = [schedule(variable), schedule(variable)]
-        with tf.control_dependencies(before):
-            WRITERS[writer](variable if kind == "tf" else variable.value)
-        return [*before, schedule(variable), schedule(variable)]
-
-    for first in (3, 4, 5):
-        np.testing.assert_array_equal(function(), [expected[at] for at in (first, first, first + 1, first + 1)])
-    assert evaluations(function, op="Erfc") >= 2
+@pytest.mark.parametrize("more", ["the_step", "branch", "variable", "random"])
+def test_only_a_linear_warmup_merges_anothers_schedule(more):
+    inner = Other(MORE[more])
+    counts = [evaluations(adamw(one, 4)[0], op="Erfc") for one in (inner, lrops.LinearWarmup(inner, 0))]
+    assert counts == [5, 1 if more in PURE else 5]
 
 
 def test_a_schedule_that_waits_for_an_operation_is_not_merged():
@@ -523,19 +455,6 @@ def test_what_was_evaluated_before_hides_no_variable():
         return [*before, curve(step), schedule(step)]
 
     np.testing.assert_array_equal(function(), [1, 1, 2, 2])
-
-
-def test_another_variable_and_another_warmup_are_others():
-    first, second = tf.Variable(1, dtype=tf.int64), tf.Variable(2, dtype=tf.int64)
-    inner = Other()
-    schedules = [lrops.LinearWarmup(inner, warmup_steps) for warmup_steps in (0, 4, 4)]
-
-    @tf.function
-    def function():
-        return [schedule(step) for _ in range(2) for schedule in schedules for step in (first, second)]
-
-    np.testing.assert_array_equal(function(), [schedule(at) for schedule in schedules for at in (1, 2)] * 2)
-    assert evaluations(function, op="Erfc") == 6
 
 
 def test_a_warmup_lives_as_long_as_its_results():

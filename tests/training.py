@@ -1,4 +1,8 @@
-"""Small models and optimizers of Keras 3 and tf_keras (`K` is the module) that show which rates were applied."""
+"""What tests of training and of traced functions share.
+
+Small models and optimizers of Keras 3 and tf_keras (`K` is the module) that show which rates were applied, the nodes of
+a function, and ways to write a variable.
+"""
 
 import keras
 import numpy as np
@@ -116,3 +120,41 @@ def model_with(K, train, *optimizers):
         optimizer.build([part.weight])
     model.compile(optimizers[0], **({"jit_compile": False} if K is keras else {}))
     return model, optimizers
+
+
+def nodes(function, *arguments):
+    """The nodes of a traced function, and of the functions that it calls."""
+    definition = function.get_concrete_function(*arguments).graph.as_graph_def()
+    return [*definition.node, *(node for inner in definition.library.function for node in inner.node_def)]
+
+
+def evaluations(function, *arguments, op="Lrops>WarmupDecay"):
+    return sum(node.op == op for node in nodes(function, *arguments))
+
+
+def adamw(schedule, variables, jit_compile=False):
+    """A traced step of AdamW over variables that decay, and the variables."""
+    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(variables)]
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+    optimizer.build(weights)
+    gradients = [tf.ones(2)] * variables
+    return tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile, autograph=False), weights
+
+
+def in_a_loop(variable):
+    tf.while_loop(lambda i: i < 1, lambda i: (variable.assign_add(1), i + 1)[1:], [tf.constant(0)])
+
+
+def through_another_handle(variable):
+    tf.raw_ops.AssignAddVariableOp(resource=tf.identity(variable.handle), value=tf.ones([], variable.dtype))
+
+
+# Each adds 1 to a variable.
+WRITERS = {
+    "assign": lambda variable: variable.assign(variable + 1),
+    "assign_add": lambda variable: variable.assign_add(1),
+    "nested": lambda variable: tf.function(lambda: variable.assign_add(1))(),
+    "in_a_branch": lambda variable: tf.cond(tf.constant(True), lambda: variable.assign_add(1), variable.read_value),
+    "in_a_loop": in_a_loop,
+    "through_another_handle": through_another_handle,
+}
