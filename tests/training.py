@@ -92,10 +92,7 @@ def recording(K, rate=None, **arguments):
 
 
 def apply(optimizer, gradient, weight):
-    if hasattr(optimizer, "apply"):
-        optimizer.apply([gradient], [weight])
-    else:
-        optimizer.apply_gradients([(gradient, weight)])
+    optimizer.apply_gradients([(gradient, weight)])
 
 
 def model_with(K, train, *optimizers):
@@ -132,13 +129,16 @@ def evaluations(function, *arguments, op="Lrops>WarmupDecay"):
     return sum(node.op == op for node in nodes(function, *arguments))
 
 
-def adamw(schedule, variables, jit_compile=False):
+def adamw(schedule, variables, jit_compile=False, K=keras):
     """A traced step of AdamW over variables that decay, and the variables."""
-    weights = [keras.Variable(np.ones(2, "float32")) for _ in range(variables)]
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
+    weights = [getattr(K, "Variable", tf.Variable)(np.ones(2, "float32")) for _ in range(variables)]
+    optimizer = K.optimizers.AdamW(schedule, weight_decay=0.1)
     optimizer.build(weights)
-    gradients = [tf.ones(2)] * variables
-    return tf.function(lambda: optimizer.apply(gradients), jit_compile=jit_compile, autograph=False), weights
+
+    def step():
+        optimizer.apply_gradients([(tf.ones(2), weight) for weight in weights])
+
+    return tf.function(step, jit_compile=jit_compile, autograph=False), weights
 
 
 def in_a_loop(variable):
