@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import MAX_STEPS
+from conftest import MAX_STEPS, MIRRORED
+from processes import run_snippet
 
 import lrops
 
 GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100}
 WRONG_VALUES = [
     ({"initial_learning_rate": 0.0}, "warmup_target.*Received: initial_learning_rate=0"),
-    ({"initial_learning_rate": 0}, "warmup_target.*Received: initial_learning_rate=0"),
     ({"initial_learning_rate": -1e-3}, "greater than 0.*Received: initial_learning_rate=-0.001"),
     ({"initial_learning_rate": np.nan}, "finite.*Received: initial_learning_rate=nan"),
     ({"initial_learning_rate": np.inf}, "finite.*Received: initial_learning_rate=inf"),
@@ -26,31 +26,24 @@ WRONG_VALUES = [
     ({"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
     ({"total_steps": 0}, "total_steps must be at least 1.*total_steps=0"),
     ({"total_steps": MAX_STEPS + 1}, "at most 2\\^62.*total_steps=4611686018427387905"),
-    ({"total_steps": 2**63}, "total_steps must be at most 2\\^62.*total_steps=9223372036854775808"),
     ({"start_step": MAX_STEPS + 1}, "start_step must be at least -2\\^62 and at most 2\\^62"),
     ({"start_step": -MAX_STEPS - 1}, "start_step must be at least -2\\^62 and at most 2\\^62"),
     ({"warmup_steps": 100}, "warmup_steps=100, hold_steps=0, total_steps=100"),
     ({"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
     ({"warmup_steps": MAX_STEPS, "hold_steps": MAX_STEPS}, "greater than warmup_steps \\+ hold_steps"),
     ({"alpha": -0.1}, "alpha is a ratio of the peak and must lie in \\[0, 1\\].*alpha=-0.1"),
-    ({"alpha": 1.5}, "alpha.*alpha=1.5"),
     ({"alpha": np.nan}, "alpha.*alpha=nan"),
     ({"warmup_start": 1.0000000000000002}, "warmup_start.*warmup_start=1.0000000000000002"),
     ({"warmup_start": -np.inf}, "warmup_start.*warmup_start=-inf"),
     ({"dtype": "int32"}, "dtype must be 'float16', 'bfloat16', 'float32' or 'float64'.*'int32'"),
-    ({"dtype": ""}, "dtype must be"),
     ({"initial_learning_rate": 10**400}, "initial_learning_rate must be finite.*=1000"),
     ({"total_steps": -(2**70)}, "total_steps must be at least -2\\^62.*total_steps=-1180591620717411303424"),
     ({"name": "a b"}, "name must begin with a letter.*name='a b'"),
-    ({"name": "lr:0"}, "name must begin with a letter.*name='lr:0'"),
     ({"name": "_x"}, "name must begin with a letter.*name='_x'"),
     ({"name": ""}, "name must begin with a letter.*name=''"),
 ]
 WRONG_TYPES = [
-    (
-        {"initial_learning_rate": "1e-3"},
-        "initial_learning_rate must be a number.*'1e-3'. Write float\\(...\\) around it$",
-    ),
+    ({"initial_learning_rate": "1e-3"}, "must be a number.*'1e-3'. Write float\\(...\\) around it$"),
     ({"initial_learning_rate": np.array(1e-3)}, "initial_learning_rate.*Write float\\(...\\) around it$"),
     ({"initial_learning_rate": np.ones(1)}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
     ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Pass its number, such as float\\(variable.numpy\\(\\)\\)$"),
@@ -58,7 +51,6 @@ WRONG_TYPES = [
     ({"initial_learning_rate": True}, "initial_learning_rate must be a number.*True"),
     ({"initial_learning_rate": None}, "initial_learning_rate must be a number.*None"),
     ({"warmup_steps": 10.0}, "warmup_steps counts steps and must be an integer.*10.0. Write 10$"),
-    ({"total_steps": 1000.0}, "total_steps counts steps and must be an integer.*1000.0. Write 1000$"),
     ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5. Write int\\(...\\) around it$"),
     ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
     ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\). Write int\\(...\\) around it$"),
@@ -68,7 +60,6 @@ WRONG_TYPES = [
     ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
     ({"total_steps": True}, "total_steps counts steps and must be an integer.*True$"),
     ({"hold_steps": "5"}, "hold_steps counts steps and must be an integer.*'5'. Write int\\(...\\) around it$"),
-    ({"hold_steps": "many"}, "hold_steps counts steps and must be an integer.*'many'$"),
     ({"start_step": None}, "start_step counts steps and must be an integer.*None$"),
     ({"alpha": 1j}, "alpha must be a number"),
     ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
@@ -77,16 +68,31 @@ WRONG_TYPES = [
 ]
 
 
-@pytest.mark.parametrize("wrong, message", WRONG_VALUES)
-def test_a_wrong_value_is_a_value_error(wrong, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(
+    ("error", "wrong", "message"),
+    [*((ValueError, *row) for row in WRONG_VALUES), *((TypeError, *row) for row in WRONG_TYPES)],
+)
+def test_a_wrong_argument_raises(error, wrong, message):
+    with pytest.raises(error, match=message):
         lrops.WarmupCosineDecay(**GOOD | wrong)
 
 
-@pytest.mark.parametrize("wrong, message", WRONG_TYPES)
-def test_a_wrong_type_is_a_type_error(wrong, message):
-    with pytest.raises(TypeError, match=message):
-        lrops.WarmupCosineDecay(**GOOD | wrong)
+NUMBERS = """
+import tf_keras
+for make in (keras.optimizers.SGD, tf_keras.optimizers.SGD, tf_keras.optimizers.legacy.SGD):
+    with strategy.scope():
+        optimizer = make(0.1)
+        optimizer.iterations.assign(40)
+    try:
+        lrops.WarmupCosineDecay(0.1, 8, optimizer.iterations)
+    except TypeError as error:
+        print(eval(str(error).partition("Pass its number, such as ")[2]))
+"""
+
+
+def test_the_number_that_the_error_names_works_under_a_strategy(tmp_path):
+    result = run_snippet(MIRRORED + NUMBERS, folder=tmp_path)
+    assert result.stdout.split() == ["40"] * 3, result.stderr
 
 
 def test_numpy_numbers_are_numbers():
@@ -96,34 +102,23 @@ def test_numpy_numbers_are_numbers():
     assert config["warmup_steps"] == 10 and config["alpha"] == 0.5
 
 
-CALLS = pytest.mark.parametrize("call", ["__call__", "on_host"])
+COUNTS = "step must be of an integer dtype.*(cast your own counter|Keep the count in an int64 variable)"
+NO_COUNTS = [np.float16(5), np.longdouble(5), tf.constant(5.0, tf.bfloat16), 5j, True, np.bool_(True), "5", None]
+WRONG_STEPS = [
+    *((step, TypeError, COUNTS) for step in NO_COUNTS),
+    *((step, ValueError, "step must fit in int64") for step in (2**63, -(2**63) - 1, 10**30, [2**64, 1])),
+    (keras.Input((), dtype="int64"), (TypeError, ValueError), "KerasTensor"),
+    ([[1], [1, 2]], TypeError, "step must be a number or an array"),
+]
 
 
-@CALLS
-@pytest.mark.parametrize(
-    "step",
-    [np.float16(5), np.longdouble(5), tf.constant(5.0, tf.bfloat16), 5j, True, np.bool_(True), "5", None],
-    ids=repr,
-)
-def test_a_step_that_cannot_count_is_a_type_error(step, call):
-    message = "step must be of an integer dtype.*(cast your own counter|Keep the count in an int64 variable)"
+@pytest.mark.parametrize(("step", "error", "message"), WRONG_STEPS, ids=repr)
+@pytest.mark.parametrize("call", ["__call__", "on_host"])
+def test_a_step_that_cannot_count_raises(step, error, message, call):
     if step is None and call == "__call__":
         message = "called without a step"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(error, match=message):
         getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
-
-
-@CALLS
-@pytest.mark.parametrize("step", [2**63, -(2**63) - 1, 10**30, [2**64, 1]])
-def test_a_step_beyond_int64_raises(step, call):
-    with pytest.raises(ValueError, match="step must fit in int64"):
-        getattr(lrops.WarmupCosineDecay(**GOOD), call)(step)
-
-
-@CALLS
-def test_a_step_without_a_number_raises(call):
-    with pytest.raises((TypeError, ValueError), match="KerasTensor"):
-        getattr(lrops.WarmupCosineDecay(**GOOD), call)(keras.Input((), dtype="int64"))
 
 
 def test_an_argument_cannot_be_assigned():
@@ -144,16 +139,13 @@ def test_no_warmup_is_what_the_user_wrote(recwarn):
 
 WRONG_ATTRIBUTES = [
     ({"initial_learning_rate": "abc"}, "initial_learning_rate must be a decimal number.*'abc'"),
-    ({"initial_learning_rate": ""}, "initial_learning_rate must be a decimal number.*''"),
     ({"initial_learning_rate": "nan"}, "finite.*initial_learning_rate=nan"),
     ({"initial_learning_rate": "-1"}, "greater than 0.*initial_learning_rate=-1"),
     ({"initial_learning_rate": "1e999"}, "initial_learning_rate=inf"),
     ({"initial_learning_rate": "1e5", "dtype": tf.float16}, "infinity in dtype=float16"),
-    ({"alpha": "2"}, "alpha.*alpha=2"),
     ({"alpha": "0.1x"}, "alpha must be a decimal number.*'0.1x'"),
     ({"warmup_start": "-0.5"}, "warmup_start.*warmup_start=-0.5"),
     ({"warmup_steps": -5}, "warmup_steps.*warmup_steps=-5"),
-    ({"warmup_steps": 2**63 - 1}, "warmup_steps.*9223372036854775807"),
     ({"total_steps": -(2**63)}, "total_steps.*-9223372036854775808"),
     ({"total_steps": 10}, "warmup_steps=10, hold_steps=0, total_steps=10"),
     ({"hold_steps": 2**62}, "hold_steps=4611686018427387904, total_steps=100"),
@@ -170,12 +162,6 @@ def test_a_wrong_attribute_is_an_invalid_argument(wrong, message, jit_compile):
         tf.function(lambda step: op(step, **attributes), jit_compile=jit_compile)(tf.constant(1, tf.int64))
 
 
-@CALLS
-def test_lists_of_different_lengths_are_no_step(call):
-    with pytest.raises(TypeError, match="step must be a number or an array"):
-        getattr(lrops.WarmupCosineDecay(**GOOD), call)([[1], [1, 2]])
-
-
 def test_symbolic_tensors_are_no_array():
     schedule = lrops.WarmupCosineDecay(**GOOD)
 
@@ -188,8 +174,3 @@ def test_symbolic_tensors_are_no_array():
         return schedule(tf.stack([step, step + 1]))
 
     assert function(tf.constant(5)).shape == 2
-
-
-def test_a_peak_of_unknown_rank_raises():
-    with pytest.raises(TypeError, match="must be a floating scalar"):
-        lrops.WarmupCosineDecay(**GOOD | {"initial_learning_rate": tf.Variable(1.0, shape=tf.TensorShape(None))})
