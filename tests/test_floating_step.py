@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 from conftest import MIRRORED, Curve, schedule_of
 from processes import run_snippet
+from training import ROWS, WRITERS, evaluations, fit, model_of
 
 import lrops
 from lrops import reference
@@ -79,10 +80,8 @@ def test_a_number_on_the_host_is_what_callbacks_take():
     assert isinstance(rate, np.float32) and rate == EXPECTED[3]
     assert isinstance(schedule_of(CURVE, "float64").on_host(np.int64(3)), np.float64)
     assert isinstance(lrops.WarmupCosineDecay(tf.Variable(0.1), 4, 8).on_host(3), np.float32)
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(0.1), "mse")
-    rows = np.ones((2, 1), "float32")
-    model.fit(rows, rows, verbose=0, callbacks=[keras.callbacks.LearningRateScheduler(schedule_of(CURVE).on_host)])
+    model = model_of(0.1)
+    fit(model, keras.callbacks.LearningRateScheduler(schedule_of(CURVE).on_host), epochs=1)
     assert model.optimizer.learning_rate == EXPECTED[0]
 
 
@@ -101,14 +100,6 @@ def test_a_cast_in_an_xla_context_or_in_the_function_outside():
 
 # Nadam takes no schedule.
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "RMSprop", "SGD")
-
-
-def evaluations(function):
-    """The nodes of our op in a function that was called, with all the functions that it calls."""
-    *_, concrete = function._list_all_concrete_functions()  # a first one may have made variables
-    graph = concrete.graph.as_graph_def()
-    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
-    return sum(node.op.startswith("Lrops>") for node in nodes)
 
 
 @pytest.mark.slow
@@ -136,14 +127,6 @@ def test_every_legacy_optimizer(name, jit_compile):
     assert jit_compile is None or evaluations(one) == 1
 
 
-class Weight(tf_keras.layers.Layer):
-    def build(self, shape):
-        self.weight = self.add_weight(name="weight", shape=(), initializer="zeros")
-
-    def call(self, x):
-        return tf.cast(x, self.dtype) * self.weight
-
-
 class Decoupled(LEGACY.SGD):
     """Overrides what TensorFlow Addons' and the Model Garden's optimizers do: reads the rate for each variable."""
 
@@ -152,29 +135,24 @@ class Decoupled(LEGACY.SGD):
         return variable.assign_sub(rate * gradient)
 
 
-WRAPPERS = {
-    "sgd": LEGACY.SGD,
-    "addons": Decoupled,
-    "loss_scale": lambda rate: tf_keras.mixed_precision.LossScaleOptimizer(LEGACY.SGD(rate)),
-}
+def scaled(rate):
+    return tf_keras.mixed_precision.LossScaleOptimizer(LEGACY.SGD(rate))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wrapper", "arguments"),
+    ("make", "arguments"),
     [
-        ("sgd", {"steps_per_execution": 4}),
-        ("addons", {"jit_compile": True}),
-        ("addons", {"run_eagerly": True}),
-        ("loss_scale", {}),
+        (LEGACY.SGD, {"steps_per_execution": 4}),
+        (Decoupled, {"jit_compile": True}),
+        (Decoupled, {"run_eagerly": True}),
+        (scaled, {}),
     ],
-    ids=str,
+    ids=["sgd", "addons_xla", "addons_eager", "loss_scale"],
 )
-def test_fit_moves_a_weight_by_the_rates(wrapper, arguments, tmp_path):
-    model = tf_keras.Sequential([tf_keras.Input((1,)), Weight()])
-    model.compile(WRAPPERS[wrapper](schedule_of(CURVE)), lambda y, p: -p, **arguments)
-    rows = np.ones((10, 1), "float32")
-    model.fit(rows, rows, batch_size=1, epochs=2, verbose=0)
+def test_fit_moves_a_weight_by_the_rates(make, arguments):
+    model = model_of(make(schedule_of(CURVE)), tf_keras, **arguments)
+    fit(model)
     assert int(model.optimizer.iterations) == 20
     np.testing.assert_allclose(model.get_weights()[0], EXPECTED[:20].sum(dtype=np.float64), rtol=1e-5)
 
@@ -183,6 +161,7 @@ def test_fit_moves_a_weight_by_the_rates(wrapper, arguments, tmp_path):
 def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(warmup):
     weights = [tf.Variable(0.0) for _ in range(5)]
     optimizer = Decoupled(lrops.LinearWarmup(schedule_of(CURVE), 0) if warmup else schedule_of(CURVE))
+    optimizer._create_all_weights(weights)
 
     @tf.function
     def step():
@@ -196,14 +175,7 @@ def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(warmu
         np.testing.assert_allclose(weight.numpy(), EXPECTED[:12].sum(dtype=np.float64), rtol=1e-5)
 
 
-WRITERS = {
-    "assign_add": lambda variable: variable.assign_add(1),
-    "nested": lambda variable: tf.function(lambda: variable.assign_add(1))(),
-    "branch": lambda variable: tf.cond(tf.constant(True), lambda: variable.assign_add(1), variable.read_value),
-}
-
-
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", ["assign_add", "nested", "in_a_branch"])
 def test_a_write_between_a_cast_and_its_evaluation_is_seen(writer):
     variable, schedule = tf.Variable(3, dtype=tf.int64), schedule_of(CURVE)
 
@@ -234,14 +206,13 @@ def test_a_count_of_another_dtype_is_another_step():
 
 
 def test_it_is_saved_with_a_legacy_optimizer(tmp_path):
-    model = tf_keras.Sequential([tf_keras.Input((1,)), Weight()])
+    model = tf_keras.Sequential([tf_keras.Input((1,)), tf_keras.layers.Dense(1)])
     model.compile(LEGACY.Adam(schedule_of(CURVE)), "mse")
-    rows = np.ones((4, 1), "float32")
-    model.fit(rows, rows, batch_size=1, verbose=0)
+    model.fit(ROWS, ROWS, verbose=0)
     model.save(tmp_path / "model.keras")
-    again = tf_keras.models.load_model(tmp_path / "model.keras", custom_objects={"Weight": Weight})
+    again = tf_keras.models.load_model(tmp_path / "model.keras")
     assert again.optimizer.learning_rate.get_config() == schedule_of(CURVE).get_config()
-    again.fit(rows, rows, batch_size=1, verbose=0)
+    again.fit(ROWS, ROWS, verbose=0)
 
 
 @pytest.mark.parametrize("resource", [True, False])
@@ -301,16 +272,8 @@ def in_a_layer(module, policy, evaluate, traced, value, dtype):
         def call(self, x):
             return evaluate(self.number)
 
-    class Outer(module.layers.Layer):
-        def __init__(self, inner):
-            super().__init__(dtype="mixed_float16")
-            self.inner = inner
-
-        def call(self, x):
-            return self.inner(x)
-
     inner = Evaluates(dtype="float32" if policy == "inside" else policy)
-    layer = Outer(inner) if policy == "inside" else inner
+    layer = module.layers.Lambda(lambda x: inner(x), dtype="mixed_float16") if policy == "inside" else inner
     call = tf.function(layer, autograph=False) if traced else layer
     return np.asarray(call(tf.ones([1, 1])))
 
