@@ -234,7 +234,11 @@ def cosine(K, rate=1e-3):
 
 
 Scaler = tf_keras.mixed_precision.LossScaleOptimizer
-RATES = {"lrops": lambda K: schedule(), "keras": cosine, "constant": lambda K: 0.01}
+RATES = {
+    "lrops": lambda K: schedule(),
+    "warmup": lambda K: lrops.LinearWarmup(cosine(K), 3),
+    "constant": lambda K: 0.01,
+}
 OPTIMIZERS = {
     "keras": (keras, keras.optimizers.SGD),
     "keras_scaled": (keras, lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate))),

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from conftest import DTYPES, INT64, MAX_STEPS
+from training import ROWS
 
 import lrops
 from lrops import reference
@@ -24,24 +26,7 @@ OF_KERAS = {
 }
 
 
-@keras.saving.register_keras_serializable("tests")
-class Mine(keras.optimizers.schedules.LearningRateSchedule):
-    """A user's schedule, registered, for Keras 3."""
-
-    def __init__(self, rate=0.5):
-        self.rate = rate
-
-    def __call__(self, step):
-        return self.rate * keras.ops.exp(-0.1 * keras.ops.cast(step, "float32"))
-
-    def get_config(self):
-        return {"rate": self.rate}
-
-
-@tf_keras.saving.register_keras_serializable("tests")
-class MineOfTfKeras(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """The same for tf_keras."""
-
+class AnyKeras:
     def __init__(self, rate=0.5):
         self.rate = rate
 
@@ -50,6 +35,16 @@ class MineOfTfKeras(tf_keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Mine(AnyKeras, keras.optimizers.schedules.LearningRateSchedule):
+    """A user's schedule, registered, for Keras 3."""
+
+
+@tf_keras.saving.register_keras_serializable("tests")
+class MineOfTfKeras(AnyKeras, tf_keras.optimizers.schedules.LearningRateSchedule):
+    """The same for tf_keras."""
 
 
 class Function(keras.optimizers.schedules.LearningRateSchedule):
@@ -127,12 +122,11 @@ def test_a_schedule_that_returns_a_number(given, dtype):
     for rate, expected in ((warmed(2), given / 2), (warmed(4), given), (tf.function(warmed)(9), given)):
         assert rate.dtype == dtype and rate.numpy() == expected
     assert lrops.LinearWarmup(Function(lambda step: given), 0)(2) is given
-
-
-def test_a_schedule_that_returns_a_variable():
-    variable = keras.Variable(0.5)
-    warmed = lrops.LinearWarmup(Function(lambda step: variable), 4)
-    assert [float(warmed(step)) for step in (2, 4)] == [0.25, 0.5]
+    variable = keras.Variable(given, dtype=dtype)
+    assert [float(lrops.LinearWarmup(Function(lambda step: variable), 4)(step)) for step in (2, 4)] == [
+        given / 2,
+        given,
+    ]
 
 
 @pytest.mark.parametrize("start_step", [-MAX_STEPS, -1, 0, 1, MAX_STEPS])
@@ -232,17 +226,14 @@ def test_an_error_of_the_schedules_own_is_left_alone():
     ("schedule", "fix"),
     [
         (0.1, r"lrops.WarmupCosineDecay\(rate, W, W \+ 1, alpha=1.0\). Received: schedule=0.1"),
-        (1, "a constant rate"),
         (np.float32(0.1), "a constant rate"),
         (tf.constant(0.1), "a constant rate"),
         (keras.Variable(0.1), "a constant rate"),
         (lambda step: 0.1, r"__call__\(self, step\) of a subclass"),
         (keras.optimizers.SGD(0.1), "pass the LinearWarmup to the optimizer"),
-        (tf_keras.optimizers.legacy.SGD(0.1), "pass the LinearWarmup to the optimizer"),
         (keras.optimizers.schedules.PolynomialDecay, r"an instance: PolynomialDecay\(...\)"),
         (lrops.WarmupCosineDecay, r"an instance: WarmupCosineDecay\(...\)"),
         (None, "Make one"),
-        ("PolynomialDecay", "Make one"),
     ],
 )
 def test_what_is_no_schedule(schedule, fix):
@@ -255,17 +246,12 @@ def test_what_is_no_schedule(schedule, fix):
     [
         ({"warmup_steps": -1}, ValueError, "warmup_steps must be at least 0.*Received: warmup_steps=-1"),
         ({"warmup_steps": 10.0}, TypeError, "warmup_steps counts steps.*Received: warmup_steps=10.0. Write 10"),
-        ({"warmup_steps": True}, TypeError, "warmup_steps counts steps"),
-        ({"hold_steps": -1}, ValueError, "hold_steps must be at least 0"),
         ({"hold_steps": 1, "warmup_steps": -1}, ValueError, "warmup_steps must be at least 0"),
         ({"warmup_steps": 2**62}, ValueError, r"warmup_steps \+ hold_steps must be below 2\^62. Received:"),
         ({"warmup_steps": 2**61, "hold_steps": 2**61}, ValueError, rf"must be below 2\^62.*hold_steps={2**61}"),
         ({"start_step": 2**62 + 1}, ValueError, "start_step must be at least"),
         ({"warmup_start": 1.5}, ValueError, "warmup_start is a ratio.*Received: warmup_start=1.5"),
-        ({"warmup_start": float("nan")}, ValueError, "warmup_start"),
-        ({"warmup_start": "0.1"}, TypeError, "warmup_start must be a number"),
         ({"name": "no good"}, ValueError, "name must begin"),
-        ({"name": 3}, TypeError, "name must be a string"),
     ],
 )
 def test_wrong_arguments(arguments, error, said):
@@ -307,26 +293,23 @@ def test_a_config_a_copy_and_a_pickle(name):
 
 
 def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
-    import sys
-
     config = lrops.LinearWarmup(MineOfTfKeras(), 3).get_config()
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(ValueError, match="--no-deps 'tf_keras==2.*'`, then import tf_keras. Received: a MineOfTfKeras"):
         lrops.LinearWarmup.from_config(config)
 
 
-def model_of(module, schedule, optimizer="AdamW"):
+def model_of(module, schedule, optimizer=None):
     model = module.Sequential([module.layers.Input((1,)), module.layers.Dense(1, use_bias=False)])
-    make = module.optimizers.legacy.SGD if optimizer == "legacy" else getattr(module.optimizers, optimizer)
-    model.compile(make(schedule), "mse")
+    model.compile((optimizer or module.optimizers.AdamW)(schedule), "mse")
     return model
 
 
-ROWS = np.ones((8, 1), "float32")
 INNER = {
     "theirs": lambda module: module.optimizers.schedules.PolynomialDecay(0.1, 8),
     "mine": lambda module: Mine() if module is keras else MineOfTfKeras(),
     "ours": lambda module: lrops.WarmupDecay(0.1, 2, 8, decay="linear"),
+    "the_other_keras": lambda module: ({keras, tf_keras} - {module}).pop().optimizers.schedules.PolynomialDecay(0.1, 8),
     "nested": lambda module: lrops.LinearWarmup(module.optimizers.schedules.PolynomialDecay(0.1, 8), 0, hold_steps=2),
 }
 
@@ -342,55 +325,18 @@ def test_a_saved_model(flavour, file, inner, tmp_path):
     warmed = lrops.LinearWarmup(INNER[inner](module), 3)
     model = model_of(module, warmed)
     history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-    assert history.history["learning_rate"] == [warmed(7)]
+    assert history.history["learning_rate"] == [warmed(9)]
     model.save(tmp_path / file)
     again = module.models.load_model(tmp_path / file)
-    assert int(again.optimizer.iterations) == 8
+    assert int(again.optimizer.iterations) == 10
     found = again.optimizer._learning_rate
-    assert type(found) is lrops.LinearWarmup and same(found, warmed)
-
-
-@pytest.mark.parametrize("flavour", KERAS)
-def test_a_schedule_of_the_other_keras(flavour, tmp_path):
-    """It computes in TensorFlow, whose tensors both take; a saved config names the Keras that it is from."""
-    module, other = KERAS[flavour], next(one for name, one in KERAS.items() if name != flavour)
-    warmed = lrops.LinearWarmup(other.optimizers.schedules.PolynomialDecay(0.1, 8), 3)
-    model = model_of(module, warmed)
-    model.fit(ROWS, ROWS, batch_size=1, verbose=0)
-    model.save(tmp_path / "model.keras")
-    found = module.models.load_model(tmp_path / "model.keras").optimizer._learning_rate
-    assert type(found.schedule) is type(warmed.schedule)
-
-
-def plain_with_warmup(inner, step):
-    """The rate from the plain schedule and the definition."""
-    expected = inner(tf.constant(max(step - 3, 0), tf.int64))
-    return np.float32(np.float64(expected) * min(step / 3, 1))
-
-
-@pytest.mark.parametrize(
-    ("flavour", "optimizer"), [("keras", "SGD"), ("tf_keras", "SGD"), ("tf_keras", "legacy"), ("keras", "AdamW")]
-)
-def test_the_logger_shows_what_was_applied(flavour, optimizer, tmp_path):
-    module, inner = KERAS[flavour], INNER["theirs"](KERAS[flavour])
-    warmed = lrops.LinearWarmup(inner, 3)
-    model = model_of(module, warmed, optimizer)
-    model.set_weights([np.zeros((1, 1), "float32")])
-    logger = lrops.LearningRateLogger(csv=tmp_path / "rate.csv")
-    model.fit(ROWS, ROWS, batch_size=1, verbose=0, shuffle=False, callbacks=[logger])
-    lines = (tmp_path / "rate.csv").read_text().splitlines()[1:]
-    assert [np.float32(line.split(",")[1]) for line in lines] == [plain_with_warmup(inner, step) for step in range(8)]
-    if optimizer != "AdamW":
-        weight = np.float32(0)
-        for step in range(8):
-            weight -= plain_with_warmup(inner, step) * 2 * (weight - 1)
-        np.testing.assert_allclose(model.get_weights()[0], weight, rtol=1e-4)
+    assert type(found.schedule) is type(warmed.schedule) and same(found, warmed)
 
 
 def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype(tmp_path):
     """The schedule dies on an int64."""
     warmed = lrops.LinearWarmup(Function(lambda step: 0.1 * tf.math.rsqrt(step + 1.0)), 2)
     for schedule in (warmed, lrops.LinearWarmup(warmed.schedule, 0)):
-        model = model_of(tf_keras, schedule, "legacy")
+        model = model_of(tf_keras, schedule, tf_keras.optimizers.legacy.SGD)
         history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-        assert history.history["learning_rate"] == [schedule(tf.constant(7.0))]
+        assert history.history["learning_rate"] == [schedule(tf.constant(9.0))]
