@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from processes import run_python
 from training import (
     ARGUMENTS,
     BOTH,
@@ -208,22 +207,6 @@ def test_file_systems_of_tensorflow(tmp_path):
     for name in ("csv", "log_dir"):
         with pytest.raises(ValueError, match=f"{name} must be in a file system .*Received: {name}='nowhere://bucket"):
             LearningRateLogger(**{name: "nowhere://bucket/rates"})
-
-
-JAX = """
-import keras, lrops
-logger = lrops.LearningRateLogger(optimizer=keras.optimizers.SGD(0.1))
-try:
-    logger.on_train_begin()
-except TypeError as error:
-    raise SystemExit(3 if "set KERAS_BACKEND=tensorflow" in str(error) else str(error))
-"""
-
-
-def test_keras_on_jax_is_rejected(tmp_path):
-    pytest.importorskip("jax")
-    result = run_python("-c", JAX, folder=tmp_path, KERAS_BACKEND="jax", TESTS_WITHOUT="")
-    assert result.returncode == 3, result.stderr
 
 
 # ---- What is logged when, with one weight that moves by the rate.
