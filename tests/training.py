@@ -63,7 +63,9 @@ def Moves(K=keras):
     """A callback: how far the weight moved, and what the logs said, batch by batch."""
 
     class Measure(K.callbacks.Callback):
-        at, moved, logged = np.float32(0), [], []
+        def __init__(self):
+            super().__init__()
+            self.at, self.moved, self.logged = np.float32(0), [], []
 
         def on_train_batch_end(self, batch, logs=None):
             now = self.model.layers[-1].weight.numpy()
@@ -71,7 +73,6 @@ def Moves(K=keras):
             self.logged.append(logs["learning_rate"])
             self.at = now
 
-    Measure.moved, Measure.logged = [], []
     return Measure()
 
 
