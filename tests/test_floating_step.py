@@ -135,28 +135,6 @@ class Decoupled(LEGACY.SGD):
         return variable.assign_sub(rate * gradient)
 
 
-def scaled(rate):
-    return tf_keras.mixed_precision.LossScaleOptimizer(LEGACY.SGD(rate))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "arguments"),
-    [
-        (LEGACY.SGD, {"steps_per_execution": 4}),
-        (Decoupled, {"jit_compile": True}),
-        (Decoupled, {"run_eagerly": True}),
-        (scaled, {}),
-    ],
-    ids=["sgd", "addons_xla", "addons_eager", "loss_scale"],
-)
-def test_fit_moves_a_weight_by_the_rates(make, arguments):
-    model = model_of(make(schedule_of(CURVE)), tf_keras, **arguments)
-    fit(model)
-    assert int(model.optimizer.iterations) == 20
-    np.testing.assert_allclose(model.get_weights()[0], EXPECTED[:20].sum(dtype=np.float64), rtol=1e-5)
-
-
 @pytest.mark.parametrize("warmup", [False, True])
 def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(warmup):
     weights = [tf.Variable(0.0) for _ in range(5)]

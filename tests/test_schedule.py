@@ -81,28 +81,6 @@ def test_a_running_optimizer_survives_a_keras_file(tmp_path):
         np.testing.assert_array_equal(left.numpy(), right.numpy())
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.AdamW])
-def test_every_update_takes_the_rate_of_its_step(optimizer, jit_compile):
-    """SGD on a gradient of one moves a weight by the rate itself; AdamW must count alike."""
-    weight = keras.Variable(0.0)
-    tuned = optimizer(schedule_of(CURVE), **({"weight_decay": 0.1} if optimizer is keras.optimizers.AdamW else {}))
-    tuned.build([weight])
-
-    @tf.function(jit_compile=jit_compile)
-    def update():
-        rate = tuned.learning_rate
-        tuned.apply([tf.constant(-1.0)])
-        return rate
-
-    for step in range(50):
-        before = weight.numpy()
-        assert update().numpy() == EXPECTED[step]
-        if optimizer is keras.optimizers.SGD:
-            assert weight.numpy() == np.float32(before + EXPECTED[step])
-    assert int(tuned.iterations) == 50
-
-
 def test_an_evaluation_is_one_node_whose_shape_is_known():
     iterations = keras.Variable(3, dtype="int64")
     for schedule, arguments, expected in (

@@ -217,20 +217,6 @@ def test_steps_per_execution_changes_nothing(executed_at_once):
     assert run(dataset().batch(10), epochs=2, steps_per_execution=executed_at_once) == total_steps(10, 2, batch_size=1)
 
 
-def test_gradient_accumulation_is_counted_as_the_schedule_sees_it():
-    seen = []
-
-    class Seen(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
-            tf.py_function(lambda step: seen.append(int(step)), [tf.convert_to_tensor(step)], [])
-            return 0.1
-
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(Seen(), gradient_accumulation_steps=4), "mse", jit_compile=False)
-    model.fit(X, Y, batch_size=10, epochs=2, verbose=0)
-    assert max(seen) + 1 == total_steps(X, 2, batch_size=10) == 20
-
-
 def test_distributed():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     distributed = strategy.experimental_distribute_dataset(dataset().batch(32))
