@@ -130,13 +130,6 @@ def test_an_argument_cannot_be_assigned():
     assert copy.deepcopy(schedule).get_config() == schedule.get_config()
 
 
-def test_no_warmup_is_what_the_user_wrote(recwarn):
-    lrops.WarmupCosineDecay(1e-3, 0, 100)
-    lrops.WarmupInverseSqrt(1e-3, 0, timescale=5)
-    lrops.WarmupCosineRestarts(1e-3, 0, 1000)
-    assert not [one for one in recwarn if "warmup" in str(one.message)]
-
-
 WRONG_ATTRIBUTES = [
     ({"initial_learning_rate": "abc"}, "initial_learning_rate must be a decimal number.*'abc'"),
     ({"initial_learning_rate": "nan"}, "finite.*initial_learning_rate=nan"),

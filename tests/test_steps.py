@@ -191,11 +191,9 @@ def test_data_of_other_packages():
     "arguments",
     [
         {},
-        {"batch_size": 50},
         {"batch_size": 33, "epochs": 3},
         {"batch_size": 1000},
         {"validation_split": 0.25, "batch_size": 32, "epochs": 2},
-        {"validation_split": 0.29},
         {"steps_per_epoch": 7, "epochs": 2},
         {"steps_per_epoch": 60, "epochs": 2},
         {"steps_per_epoch": 3, "batch_size": 16, "epochs": 3},
