@@ -18,15 +18,20 @@ from training import (
     EXPECTED,
     ROWS,
     Moves,
+    accumulates,
     apply,
     count,
     dataset,
     fit,
+    in_py_function,
     model_of,
     model_with,
     one_weight,
+    plain,
     recording,
     schedule,
+    wgan,
+    wrapped,
 )
 
 import lrops
@@ -51,57 +56,6 @@ def scalars(folder, key="learning_rate"):
     return found
 
 
-# ---- Patterns of public reports. Each is a function of a Keras that gives a model and its optimizers.
-
-
-def plain(K, **arguments):
-    optimizer = recording(K)
-    return model_of(optimizer, K, **arguments), [optimizer]
-
-
-def accumulates(K):
-    def train(model):
-        def update():
-            apply(model.optimizer, tf.constant(-1.0), model.parts[0].weight)
-            return 0.0
-
-        tf.cond(model.batches.assign_add(1) % 4 == 0, update, lambda: 0.0)
-
-    return model_with(K, train, recording(K))
-
-
-def wgan(K):
-    critic, generator = recording(K, name="critic"), recording(K, name="generator")
-
-    def train(model):
-        for optimizer, part in zip([critic] * 5 + [generator], [model.parts[0]] * 5 + [model.parts[1]], strict=True):
-            apply(optimizer, tf.constant(-1.0), part.weight)
-
-    return model_with(K, train, critic, generator)
-
-
-def in_py_function(K):
-    def train(model):
-        tf.print(model.optimizer.iterations + 0, output_stream="file:///dev/null")
-        tf.py_function(lambda: apply(model.optimizer, tf.constant(-1.0), model.parts[0].weight), [], [])
-
-    return model_with(K, train, recording(K))
-
-
-def wrapped(K):
-    inner = recording(K)
-
-    class Wrapper(K.optimizers.Optimizer):
-        learning_rate = property(lambda self: inner.learning_rate, lambda self, value: None)
-        iterations = property(lambda self: inner.iterations, lambda self, value: None)
-        build, apply, apply_gradients = inner.build, getattr(inner, "apply", None), inner.apply_gradients
-        update_step = get_config = None
-
-    wrapper = Wrapper(name="wrapper", **({"learning_rate": 0.0} if K is keras else {}))
-    wrapper.wrapped = inner
-    return model_of(wrapper, K), [inner]
-
-
 class Older(LearningRateLogger):
     """As Keras 3.0 to 3.10 call it: both hooks name the first batch of an execution."""
 
@@ -109,6 +63,7 @@ class Older(LearningRateLogger):
         super().on_train_batch_end(self._begun, logs)
 
 
+# Patterns of public reports. Each is a function of a Keras that gives a model and its optimizers.
 PATTERNS = {
     "plain": plain,
     "xla": lambda K: plain(K, jit_compile=True),

@@ -120,6 +120,54 @@ def model_with(K, train, *optimizers):
     return model, optimizers
 
 
+def plain(K, **arguments):
+    optimizer = recording(K)
+    return model_of(optimizer, K, **arguments), [optimizer]
+
+
+def accumulates(K):
+    def train(model):
+        def update():
+            apply(model.optimizer, tf.constant(-1.0), model.parts[0].weight)
+            return 0.0
+
+        tf.cond(model.batches.assign_add(1) % 4 == 0, update, lambda: 0.0)
+
+    return model_with(K, train, recording(K))
+
+
+def wgan(K):
+    critic, generator = recording(K, name="critic"), recording(K, name="generator")
+
+    def train(model):
+        for optimizer, part in zip([critic] * 5 + [generator], [model.parts[0]] * 5 + [model.parts[1]], strict=True):
+            apply(optimizer, tf.constant(-1.0), part.weight)
+
+    return model_with(K, train, critic, generator)
+
+
+def in_py_function(K):
+    def train(model):
+        tf.print(model.optimizer.iterations + 0, output_stream="file:///dev/null")
+        tf.py_function(lambda: apply(model.optimizer, tf.constant(-1.0), model.parts[0].weight), [], [])
+
+    return model_with(K, train, recording(K))
+
+
+def wrapped(K):
+    inner = recording(K)
+
+    class Wrapper(K.optimizers.Optimizer):
+        learning_rate = property(lambda self: inner.learning_rate, lambda self, value: None)
+        iterations = property(lambda self: inner.iterations, lambda self, value: None)
+        build, apply, apply_gradients = inner.build, getattr(inner, "apply", None), inner.apply_gradients
+        update_step = get_config = None
+
+    wrapper = Wrapper(name="wrapper", **({"learning_rate": 0.0} if K is keras else {}))
+    wrapper.wrapped = inner
+    return model_of(wrapper, K), [inner]
+
+
 def nodes(function, *arguments):
     """The nodes of a traced function, and of the functions that it calls."""
     definition = function.get_concrete_function(*arguments).graph.as_graph_def()
