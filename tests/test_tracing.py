@@ -348,8 +348,6 @@ PURE = {
 IMPURE = {
     "variable": lambda step: WEIGHT + 0.0,
     "print_in_a_case": lambda step: tf.switch_case(tf.cast(step, tf.int32), [lambda: printed(step), lambda: 1.0]),
-    "variable_in_a_branch": lambda step: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: as_float(step)),
-    "variable_in_a_loop": lambda step: looped(lambda: WEIGHT + 0.0),
     "variable_in_a_function": lambda step: A_FUNCTION_THAT_READS(tf.convert_to_tensor(step)),
     "variable_in_a_branch_of_a_loop": lambda step: looped(
         lambda: tf.cond(as_float(step) < 3, lambda: WEIGHT + 0.0, lambda: 1.0)
