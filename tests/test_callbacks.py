@@ -104,8 +104,8 @@ def test_patterns(pattern, K, tmp_path):
         assert scalars(tmp_path / "board", key) == dict(zip(found, rates, strict=True))
         np.testing.assert_array_equal(np.array(history[key], "float32"), [one[number] for one in last])
     if several:  # each resumes from its own step
-        for optimizer, count in zip(optimizers, (100, 20), strict=True):
-            optimizer.iterations.assign(count)
+        for optimizer, resumed in zip(optimizers, (100, 20), strict=True):
+            optimizer.iterations.assign(resumed)
         fit(model, logger, epochs=1)
         for optimizer in optimizers:
             steps, rates = lines(tmp_path / "rates.csv", f"learning_rate_{optimizer.name}")
@@ -116,8 +116,8 @@ def test_patterns(pattern, K, tmp_path):
 def legacy_with_a_callable():
     counter, rate = tf.Variable(0, dtype=tf.int64), schedule()
     optimizer = tf_keras.optimizers.legacy.SGD(lambda: rate(counter))
-    count = tf_keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: counter.assign_add(1))
-    return model_of(optimizer, tf_keras), [count], {}
+    counts = tf_keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: counter.assign_add(1))
+    return model_of(optimizer, tf_keras), [counts], {}
 
 
 def stepped_by_a_callback():

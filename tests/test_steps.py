@@ -34,7 +34,7 @@ def run(x, y=None, steps_per_execution=1, keras=keras, **arguments):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
     model.fit(x, y, verbose=0, **arguments)
-    return int(model.optimizer.iterations)
+    return int(model.optimizer.iterations.numpy())
 
 
 CASES = {

@@ -49,7 +49,7 @@ CHECKS = {
     "exactness": [*EXACT, "-k", "same_bits_in_every_mode and float32 or older_version"],
     "training": ["-c", TRAIN.format(jit=False)],
     "training, XLA": ["-c", TRAIN.format(jit=True)],
-    "tests of training": tests("test_callbacks.py", "test_linear_warmup.py", "test_steps.py"),
+    "tests of training": tests("test_callbacks.py", "test_linear_warmup.py"),
     "compiled for a GPU": tests("gpu/test_xla_gpu.py"),
     "placed on a GPU": tests("gpu/test_placement.py"),
 }
