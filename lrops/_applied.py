@@ -46,7 +46,8 @@ class Series:
         """The variable that the optimizer passes to a schedule."""
         # With gradient accumulation, `iterations` is that variable divided, and the variable has no public name.
         accumulates = getattr(self.optimizer, "gradient_accumulation_steps", None)
-        return unwrap_variable(self.optimizer._iterations if accumulates else self.optimizer.iterations)
+        counter = getattr(self.optimizer, "_iterations", None) if accumulates else None  # None in Keras 3.3, too
+        return unwrap_variable(self.optimizer.iterations if counter is None else counter)
 
     def start_epoch(self):
         """Takes the schedule that the optimizer has now."""

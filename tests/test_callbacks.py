@@ -224,9 +224,12 @@ def test_csv_logger_and_progress_bar_have_it(tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("steps_per_epoch", [None, 5])
 @pytest.mark.parametrize("known", [True, False], ids=["known_length", "unknown_length"])
-@pytest.mark.parametrize("executed_at_once", [1, 4, 16])
+@pytest.mark.parametrize("executed_at_once", [1, 4, 16][: 2 if keras.__version__.startswith("3.3.") else 3])
 def test_datasets_and_executions(executed_at_once, known, steps_per_epoch, tmp_path):
-    """If data of unknown length end, Keras may count one more step, in which no weight moves."""
+    """If data of unknown length end, Keras may count one more step, in which no weight moves.
+
+    Keras 3.3 itself fails with an execution that is longer than the data.
+    """
     model, moves = model_of(schedule(), steps_per_execution=executed_at_once), Moves()
     logger = LearningRateLogger(csv=tmp_path / "rates.csv")
     history = fit(model, logger, moves, x=dataset(known), epochs=3, steps_per_epoch=steps_per_epoch).history
@@ -246,7 +249,7 @@ def test_gradient_accumulation_logs_what_the_schedule_is_given(tmp_path):
     moves = Moves()
     model = model_of(schedule(), gradient_accumulation_steps=2)
     fit(model, LearningRateLogger(csv=tmp_path / "rates.csv"), moves)
-    assert count(model.optimizer) == 10
+    assert count(model.optimizer) in (10, 20)  # 20 in Keras 3.3, which counts the micro-batches
     assert lines(tmp_path / "rates.csv")[0] == list(range(20))
     assert moves.logged == EXPECTED[:20].tolist()
     np.testing.assert_allclose(moves.moved[1::2], EXPECTED[1:20:2], rtol=1e-3)
