@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import multiprocessing
+import os
 import random
 import shutil
 from pathlib import Path
@@ -277,7 +278,7 @@ CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restart
 
 
 def held_by(dtype, curves=CURVES):
-    """The curves whose peak `dtype` can hold, by name. lrops refuses the others: see test_arguments.py."""
+    """The curves whose peak `dtype` can hold, by name. lrops rejects the others: see test_arguments.py."""
     smallest = 2.0 ** PRECISION[dtype][1]
     largest = LARGEST.get(dtype, np.inf)
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
@@ -357,6 +358,12 @@ def _has_locks():
 
 
 needs_locks = pytest.mark.skipif(not _has_locks(), reason="Python has no locks of multiprocessing here: no /dev/shm?")
+
+
+def named(text):
+    """`text` as the name of a file, also in a locale that lacks its letters."""
+    return os.fsdecode(text.encode())
+
 
 # The folder of the libraries for the installed TensorFlow, in the package.
 FOLDER = "_tf" + "_".join(tf.__version__.split(".")[:2])

@@ -16,7 +16,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import FOLDER, SEES_GPU, Curve, Decay, InverseSqrt, Restarts, fake_tensorflow
+from conftest import FOLDER, SEES_GPU, Curve, Decay, InverseSqrt, Restarts, fake_tensorflow, named
 from processes import ENVIRONMENT, run_python, run_snippet
 
 import lrops_command
@@ -70,7 +70,7 @@ def add_to_tensorflow(package, code):
 
 def test_a_healthy_installation(package, tmp_path):
     """In a folder and a terminal where letters have to be right."""
-    package = shutil.move(package, tmp_path / "größer als 素晴らしい" / "lrops")
+    package = shutil.move(package, tmp_path / named("größer als 素晴らしい") / "lrops")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = lrops("doctor", "--json", package=Path(package), **ascii_only)
     found = findings(result)
@@ -346,10 +346,10 @@ def test_what_needs_no_tensorflow(package):
     said = f"lrops {facts['version']}, commit {facts['commit']}, with libraries for TensorFlow {carried}\n"
     assert lrops("--version", package=package).stdout == said
     # A letter that the terminal lacks is printed as an escape sequence.
-    options = ["--output", "größe.png"]
+    options = ["--output", named("größe.png")]
     result = lrops("plot", *CURVE, *options, package=package, PYTHONIOENCODING="ascii", TESTS_WITHOUT="")
     assert result.stdout == "gr\\xf6\\xdfe.png\n", result
-    assert matplotlib.image.imread(package.parent / "größe.png").std() > 0.01
+    assert matplotlib.image.imread(package.parent / named("größe.png")).std() > 0.01
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import FOLDER, fake_tensorflow
+from conftest import FOLDER, fake_tensorflow, named
 from processes import run_python, run_snippet
 
 import lrops
@@ -259,7 +259,7 @@ def test_a_read_only_package_without_sources_below_letters_of_any_kind(package, 
     compileall.compile_dir(package, quiet=1, legacy=True)
     for path in package.glob("*.py"):
         path.unlink()
-    folder = tmp_path / "größer als 素晴らしい ' \" $HOME"
+    folder = tmp_path / named("größer als 素晴らしい ' \" $HOME")
     folder.mkdir()
     package = package.rename(folder / "lrops")
     for path in [package, *package.rglob("*")]:

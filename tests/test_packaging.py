@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import FOLDER
+from conftest import FOLDER, named
 from processes import run_process
 from pyproject import MINORS, PROJECT, VERSION, tensorflow
 
@@ -163,7 +163,7 @@ def sdist(tmp_path_factory):
     """The sdist, unpacked."""
     if not (ROOT / ".git").exists():
         pytest.skip("an sdist is made in a git checkout")
-    folder = tmp_path_factory.mktemp("a folder of another name: größer")
+    folder = tmp_path_factory.mktemp(named("a folder of another name: größer"))
     code = f"import sys; sys.path[:0] = ['cmake']; import backend; backend.build_sdist({str(folder)!r})"
     done = run_process(sys.executable, "-c", code, folder=ROOT)
     assert done.returncode == 0, done.stderr

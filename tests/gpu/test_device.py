@@ -21,6 +21,7 @@ def run(*arguments, folder):
 SCRIPT = """
 import ctypes, faulthandler, json, os, signal
 import fake_gpu, lrops, tensorflow as tf
+from lrops import _applied
 schedule = lrops.WarmupCosineDecay(1e-3, 10, 100)
 with tf.device("GPU:0"):
     step = tf.Variable(5, dtype=tf.int64)
@@ -33,6 +34,10 @@ said["launches and copies of 10"] = [fake_gpu.launches() - launched, fake_gpu.co
 with tf.device("GPU:0"):
     step.assign(tf.constant(7, tf.int64))
 said["another step"] = bool(evaluate().numpy() == schedule(7).numpy())
+copied = _applied._copied(step)
+with tf.device("GPU:0"):
+    step.assign(tf.constant(8, tf.int64))
+said["the logger's copies"] = [int(copied()), int(_applied._copied(step)())]
 
 fake_gpu.library.fake_fail(b"cuLaunchKernel", 719)
 said["errors"] = []
@@ -42,7 +47,7 @@ for attempt in (evaluate, lambda: schedule(step)):
     except tf.errors.InternalError as error:
         said["errors"].append(error.message)
 fake_gpu.library.fake_fail(b"", 0)
-said["afterwards"] = bool(evaluate().numpy() == schedule(7).numpy())
+said["afterwards"] = bool(evaluate().numpy() == schedule(8).numpy())
 
 faulthandler.disable()
 with tf.device("GPU:0"):
@@ -82,6 +87,11 @@ def test_a_step_in_a_variable_is_evaluated_by_one_launch_and_no_copy(said):
     assert said["another step"]
     # Else the host could have evaluated it unseen.
     assert said["touching the memory"] == "SIGSEGV"
+
+
+def test_the_logger_copies_the_count_before_it_changes(said):
+    """It reads the copy in a thread, since a read from a GPU waits for all that was enqueued before."""
+    assert said["the logger's copies"] == [7, 8]
 
 
 def test_a_launch_that_fails_is_an_error_of_the_op_and_passes(said):
