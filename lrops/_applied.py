@@ -33,47 +33,42 @@ class Series:
                 "the optimizer has no learning rate that could be logged: pass the optimizers that have one, "
                 f"LearningRateLogger(optimizer=[...]). Received: {optimizer!r}"
             )
-        unwrap_variable(optimizer.iterations)  # raises if Keras does not run on TensorFlow
         # A legacy optimizer casts the step to float32 for a schedule, and may divide the rate (`decay`).
         self.step_dtype = tf.float32 if hasattr(optimizer, "_initial_decay") else tf.int64
         self.decay = float(getattr(optimizer, "_initial_decay", 0.0))
         self.start: Any = None
         self._count = None  # the last one that was read
         self._unread: list[tuple[Any, BatchStart]] = []
+        self._runs = False  # a batch
         self.start_epoch()
-
-    def counter(self):
-        """The variable that the optimizer passes to a schedule."""
-        # With gradient accumulation, `iterations` is that variable divided, and the variable has no public name.
-        accumulates = getattr(self.optimizer, "gradient_accumulation_steps", None)
-        counter = getattr(self.optimizer, "_iterations", None) if accumulates else None  # None in Keras 3.3, too
-        return unwrap_variable(self.optimizer.iterations if counter is None else counter)
 
     def start_epoch(self):
         """Takes the schedule that the optimizer has now."""
         self.source = _source(self.optimizer)  # another schedule may have been set
         self.is_schedule = isinstance(self.source, tuple(base for _, base in in_each_keras(SCHEDULE)))
+        # The variable that the optimizer passes to a schedule. With gradient accumulation, `iterations` is that one
+        # divided, and it has no public name. (Keras 3.3 divides nothing.)
+        accumulates = getattr(self.optimizer, "gradient_accumulation_steps", None)
+        counter = getattr(self.optimizer, "_iterations", None) if accumulates else None
+        self.counter = unwrap_variable(self.optimizer.iterations if counter is None else counter)
         self.moved, self._last = False, None
         self._scale = self._loss_scale()
 
     def start_batch(self):
         """Copies what the rates of the next batch follow from, without waiting for a device."""
-        self.start = BatchStart(self)
-        self._unread.append((lambda start=self.start: start.count, self.start))
-        self._ended = None
+        before, self.start = self.start, BatchStart(self)
+        self._unread.append((lambda start=self.start: start.count, before or self.start))
+        self._runs = True
 
-    def end_batch(self):
-        # Before another callback can change the count, and without waiting for the batch.
-        self._ended = _copied(self.counter())
-        self._unread.append((self._ended, self.start))
+    def end_batch(self, last):
+        """Notes that the batch has been started. If it is the `last` of an epoch, copies the count that it leaves."""
+        self._runs = False
+        if last:  # before another callback can change the count
+            self._unread.append((_copied(self.counter), self.start))
 
-    def updates(self, all_of_them=False):
-        """The updates that were not yet given, as pairs of the step and the `BatchStart` of its batch.
-
-        Without `all_of_them`, those of the batch that has just been started are left for later.
-        """
-        unread, self._unread = (self._unread, []) if all_of_them else (self._unread[:-1], self._unread[-1:])
-        found = []
+    def updates(self):
+        """The updates that were not yet given, as pairs of the step and the start of the batch that made it."""
+        unread, self._unread, found = self._unread, [], []
         for read, start in unread:
             before, self._count = self._count, int(read())
             if before is not None:
@@ -83,23 +78,24 @@ class Series:
         return found
 
     def end_epoch(self):
-        """All updates of the epoch."""
-        found = self.updates(all_of_them=True)
-        if self.start and self._ended is None:  # the data ended in this batch: Keras counts a step without data, too
-            count = int(_copied(self.counter())())
-            found += [(step, self.start) for step in range(self._count, count - 1)]
-            self._count, self._last = count, found[-1] if found else self._last
-        return found
+        """All updates of the epoch. This waits for the device."""
+        found = self.updates()
+        if self._runs:  # the data ended in this batch: Keras also counts a step for which there was none
+            self._count, counted = int(_copied(self.counter)()), self._count
+            found += [(step, self.start) for step in range(counted, self._count - 1)]
+            self._last = found[-1] if found else self._last
+            return found
+        return found + self.end()
 
     def end(self):
-        """All updates up to now. The last batch may have been interrupted after its update."""
-        self._unread.append((_copied(self.counter()), self.start))
-        return self.updates(all_of_them=True)
+        """All updates up to now, also of a batch that was interrupted after its update. This waits for the device."""
+        self._unread.append((_copied(self.counter), self.start))
+        return self.updates()
 
     def rate_of_batch(self, several):
         """The rate at the count before the batch. For several batches in one execution, that of the last update."""
         count = self.start.count
-        return float(self.start.rate(max(count, int(self._ended()) - 1) if several else count))
+        return float(self.start.rate(max(count, int(_copied(self.counter)()) - 1) if several else count))
 
     def rate_of_epoch(self):
         """The rate of the epoch's last update, or the current rate if there was none."""
@@ -134,7 +130,7 @@ class BatchStart:
 
     def __init__(self, series):
         self._series = series
-        self._count = _copied(series.counter())
+        self._count = _copied(series.counter)
         self._rates: dict[int, Any] = {}
         source = series.source
         if not series.is_schedule:
@@ -142,7 +138,7 @@ class BatchStart:
         elif is_evaluated_by_lrops(source):
             self._given = _copied(source.initial_learning_rate)
         else:  # it may read variables, which a callback may change
-            self._given = _copied(source(tf.cast(series.counter(), series.step_dtype)))
+            self._given = _copied(source(tf.cast(series.counter, series.step_dtype)))
 
     @functools.cached_property
     def count(self):
@@ -158,7 +154,7 @@ class BatchStart:
     def _rate(self, step):
         series, source = self._series, self._series.source
         if series.is_schedule and is_evaluated_by_lrops(source):
-            rate = source._on_host(series.step_dtype.as_numpy_dtype(step), float(self._given()))
+            rate = source._on_host(step if series.step_dtype is tf.int64 else np.float32(step), float(self._given()))
         elif series.is_schedule and step != self.count:
             with tf.device("CPU:0"):
                 rate = _copied(source(tf.constant(step, series.step_dtype)))()

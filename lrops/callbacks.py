@@ -153,11 +153,12 @@ class LearningRateLogger(_Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
         self._batches += batch - self._begun + 1
-        for series in self._series:
-            series.end_batch()
+        self._write([series.updates() for series in self._series])
         if logs is not None:
             logs.update({series.key: series.rate_of_batch(batch > self._begun) for series in self._series})
-        self._write([series.updates() for series in self._series])
+        steps = (self.params or {}).get("steps")
+        for series in self._series:
+            series.end_batch(last=steps is None or batch >= steps - 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
@@ -216,7 +217,7 @@ def _check_compiled(train_function, all_series):
     """Raises if the update of an optimizer is compiled into `train_function` with another rate than its schedule."""
     for series, before in zip(all_series, _rates_when_compiled(train_function, all_series), strict=True):
         source = series.source
-        if not series.is_schedule or not is_written_in(train_function, series.counter()):
+        if not series.is_schedule or not is_written_in(train_function, series.counter):
             continue
         traced = schedules_in(train_function)
         if notes_itself(source) and not any(_alike(one, source) for one in traced):
