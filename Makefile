@@ -26,7 +26,7 @@ demo: $(LROPS) $(VENV)/demo  ## trains a small Vision Transformer three times; w
 test: $(LROPS) $(VENV)/test  ## every test that this machine can run; ARGS="-k name" for some of them
 	$(PYTEST) '$(CURDIR)/tests' $(ARGS)
 
-test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in less than 90 seconds
+test-fast: $(LROPS) $(VENV)/test  ## what a change breaks first, in a minute
 	$(PYTEST) -m 'not slow' '$(CURDIR)/tests' $(ARGS)
 
 # The build tree stays, so CMake rebuilds what a change touched.
