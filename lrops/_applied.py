@@ -1,7 +1,7 @@
 """The rates that an optimizer applied, read from its own count of updates.
 
-Nothing is predicted. The count is copied when a batch begins and when it ends, and the copies are read when the next
-batch has been started. If the count went from a to b, the updates a .. b - 1 were made.
+Nothing is predicted. The count is copied when a batch begins, and read when the batch has been started. If it went from
+a to b since the last batch, the updates a .. b - 1 were made. At the end of an epoch, the count itself is read.
 """
 
 import functools
@@ -81,9 +81,10 @@ class Series:
         """All updates of the epoch. This waits for the device."""
         found = self.updates()
         if self._runs:  # the data ended in this batch: Keras also counts a step for which there was none
-            self._count, counted = int(_copied(self.counter)()), self._count
-            found += [(step, self.start) for step in range(counted, self._count - 1)]
-            self._last = found[-1] if found else self._last
+            count = int(_copied(self.counter)())
+            self._unread.append((lambda: max(self._count, count - 1), self.start))
+            found += self.updates()
+            self._count = count
             return found
         return found + self.end()
 
@@ -129,16 +130,20 @@ class BatchStart:
     """The optimizer's count when a batch began, and what else its rate depended on then."""
 
     def __init__(self, series):
-        self._series = series
         self._count = _copied(series.counter)
+        self._decay = series.decay
         self._rates: dict[int, Any] = {}
-        source = series.source
+        source, dtype = series.source, series.step_dtype
         if not series.is_schedule:
-            self._given = _copied(series.optimizer.learning_rate)
+            constant = _copied(series.optimizer.learning_rate)
+            self._evaluate = lambda step: constant()
         elif is_evaluated_by_lrops(source):
-            self._given = _copied(source.initial_learning_rate)
+            peak = _copied(source.initial_learning_rate)
+            given = int if dtype is tf.int64 else np.float32
+            self._evaluate = lambda step: source._on_host(given(step), float(peak()))
         else:  # it may read variables, which a callback may change
-            self._given = _copied(source(tf.cast(series.counter, series.step_dtype)))
+            now = _copied(source(tf.cast(series.counter, dtype)))
+            self._evaluate = lambda step: now() if step == self.count else _on_cpu(source, step, dtype)
 
     @functools.cached_property
     def count(self):
@@ -148,19 +153,14 @@ class BatchStart:
     def rate(self, step):
         """The rate at `step` as a NumPy number."""
         if step not in self._rates:
-            self._rates[step] = self._rate(step)
+            rate = self._evaluate(step)
+            self._rates[step] = np.asarray(rate / np.float32(1 + self._decay * step) if self._decay else rate)[()]
         return self._rates[step]
 
-    def _rate(self, step):
-        series, source = self._series, self._series.source
-        if series.is_schedule and is_evaluated_by_lrops(source):
-            rate = source._on_host(step if series.step_dtype is tf.int64 else np.float32(step), float(self._given()))
-        elif series.is_schedule and step != self.count:
-            with tf.device("CPU:0"):
-                rate = _copied(source(tf.constant(step, series.step_dtype)))()
-        else:
-            rate = self._given()
-        return np.asarray(rate / np.float32(1 + series.decay * step) if series.decay else rate)[()]
+
+def _on_cpu(schedule, step, dtype):
+    with tf.device("CPU:0"):
+        return _copied(schedule(tf.constant(step, dtype)))()
 
 
 # Reading from a GPU waits for all that was enqueued on it before. So a copy is read at once, but in a thread.
