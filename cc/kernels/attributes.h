@@ -1,4 +1,5 @@
-// Turns an op's attributes into the constants of the formula, or fails with InvalidArgument and the reason.
+// The names of the ops, the registration of their kernels, and how the attributes of a node become the constants of the
+// formula.
 #ifndef LROPS_KERNELS_ATTRIBUTES_H_
 #define LROPS_KERNELS_ATTRIBUTES_H_
 
@@ -16,9 +17,25 @@
 
 namespace lrops {
 
-inline constexpr char kDecayOp[] = "Lrops>WarmupDecay";
-inline constexpr char kInverseSqrtOp[] = "Lrops>WarmupInverseSqrt";
-inline constexpr char kRestartsOp[] = "Lrops>WarmupCosineRestarts";
+// Calls `visit` with the name of each op and its hyper-parameters.
+template <class Visitor>
+bool ForEachOp(Visitor&& visit) {
+  visit("Lrops>WarmupDecay", DecayParameters());
+  visit("Lrops>WarmupInverseSqrt", InverseSqrtParameters());
+  visit("Lrops>WarmupCosineRestarts", RestartsParameters());
+  return true;  // so that a static variable can make the call
+}
+
+template <class Kernel>
+tensorflow::OpKernel* MakeKernel(tensorflow::OpKernelConstruction* context) {
+  return new Kernel(context);
+}
+
+template <class Kernel>
+void RegisterKernel(const char* op, const char* device) {
+  const auto* definition = tensorflow::register_kernel::Name(op).Device(device).Build();
+  tensorflow::kernel_factory::OpKernelRegistrar(definition, op, MakeKernel<Kernel>);
+}
 
 namespace internal {
 
@@ -69,6 +86,7 @@ absl::Status Read(tensorflow::OpKernelConstruction* context, Schedule<H>* schedu
 
 }  // namespace internal
 
+// Fails with InvalidArgument and the reason if an attribute breaks a rule.
 template <class H>
 absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Schedule<H>* schedule) {
   // TensorFlow's threads flush subnormal numbers to 0; an alpha of 1e-310 must mean the same here as in Python.

@@ -7,8 +7,9 @@
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <array>
+#include <map>
 #include <mutex>
+#include <string_view>
 #include <type_traits>
 
 #include "kernels/learning_rate_ptx.h"
@@ -22,13 +23,6 @@ __asm__(".symver dlerror,dlerror@" LROPS_OLDEST_GLIBC);
 
 namespace lrops {
 namespace {
-
-enum Kernel { kDecayKernel, kInverseSqrtKernel, kRestartsKernel, kKernels };
-constexpr const char* kNames[kKernels] = {"lrops_warmup_decay", "lrops_warmup_inverse_sqrt",
-                                          "lrops_warmup_cosine_restarts"};
-constexpr Kernel KernelOf(const DecayCurve&) { return kDecayKernel; }
-constexpr Kernel KernelOf(const InverseSqrtCurve&) { return kInverseSqrtKernel; }
-constexpr Kernel KernelOf(const RestartsCurve&) { return kRestartsKernel; }
 
 constexpr std::int64_t kWarp = 32;
 constexpr std::int64_t kBlock = 256;
@@ -129,7 +123,7 @@ class Kernels {
  public:
   // Finds a kernel. Returns what failed, or an empty string. The driver gets the addresses of local variables, so a
   // call that fails leaves nothing behind, and the next one tries again.
-  std::string Find(const Driver& driver, Kernel kernel, void** found) {
+  std::string Find(const Driver& driver, const char* name, void** found) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (library_ == nullptr) {
       void* library = nullptr;
@@ -137,25 +131,24 @@ class Kernels {
       if (result != kSuccess) return driver.Check("cuLibraryLoadData", result);
       library_ = library;
     }
-    if (kernels_[kernel] == nullptr) {
+    void*& kernel = kernels_[name];
+    if (kernel == nullptr) {
       void* handle = nullptr;
-      const Result result = driver.LibraryGetKernel(&handle, library_, kNames[kernel]);
+      const Result result = driver.LibraryGetKernel(&handle, library_, name);
       if (result != kSuccess) return driver.Check("cuLibraryGetKernel", result);
-      kernels_[kernel] = handle;
+      kernel = handle;
     }
-    *found = kernels_[kernel];
+    *found = kernel;
     return "";
   }
 
  private:
   std::mutex mutex_;
   void* library_ = nullptr;
-  std::array<void*, kKernels> kernels_{};
+  std::map<std::string_view, void*> kernels_;  // by names that are constants
 };
 
-// Launches a kernel on its type of `curve`. Returns what failed and the fix, or an empty string.
-std::string Launch(Kernel kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
-                   std::int64_t count, void* out, void* stream) {
+std::string TryToLaunch(const char* kernel, void** arguments, std::int64_t count, void* stream) {
   // With a null stream the driver would launch in whatever context is current here.
   if (stream == nullptr) {
     return "the device gives no CUDA stream, so it is none of the NVIDIA GPUs that TensorFlow drives itself. Evaluate "
@@ -168,7 +161,6 @@ std::string Launch(Kernel kernel, const void* curve, const Format& format, int b
   void* found = nullptr;
   const std::string error = kernels.Find(driver, kernel, &found);
   if (!error.empty()) return error;
-  void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
   const auto block = static_cast<unsigned>(std::min((count - 1) / kWarp * kWarp + kWarp, kBlock));
   const auto grid = static_cast<unsigned>(std::min((count - 1) / kBlock + 1, kGrid));
   return driver.Check("cuLaunchKernel",
@@ -177,22 +169,12 @@ std::string Launch(Kernel kernel, const void* curve, const Format& format, int b
 
 }  // namespace
 
-template <class H>
-std::string LaunchLearningRates(const Schedule<H>& schedule, const std::int64_t* step, std::int64_t count, void* out,
-                                void* stream) {
+std::string Launch(const char* kernel, const void* curve, const Format& format, int bytes, const std::int64_t* step,
+                   std::int64_t count, void* out, void* stream) {
   if (count == 0) return "";
-  const Kernel kernel = KernelOf(schedule.curve);
-  const std::string error =
-      Launch(kernel, &schedule.curve, schedule.format, schedule.dtype->bytes, step, count, out, stream);
-  return error.empty() ? ""
-                       : std::string("the CUDA kernel ") + kNames[kernel] + " could not be launched: " + error + ".";
+  void* arguments[] = {const_cast<void*>(curve), const_cast<Format*>(&format), &bytes, &step, &count, &out};
+  const std::string error = TryToLaunch(kernel, arguments, count, stream);
+  return error.empty() ? "" : std::string("the CUDA kernel ") + kernel + " could not be launched: " + error + ".";
 }
-
-template std::string LaunchLearningRates(const Schedule<DecayParameters>&, const std::int64_t*, std::int64_t, void*,
-                                         void*);
-template std::string LaunchLearningRates(const Schedule<InverseSqrtParameters>&, const std::int64_t*, std::int64_t,
-                                         void*, void*);
-template std::string LaunchLearningRates(const Schedule<RestartsParameters>&, const std::int64_t*, std::int64_t, void*,
-                                         void*);
 
 }  // namespace lrops

@@ -40,9 +40,9 @@ class LearningRateCpu : public tensorflow::OpKernel {
   Schedule<H> schedule_;
 };
 
-REGISTER_KERNEL_BUILDER(Name(kDecayOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<DecayParameters>);
-REGISTER_KERNEL_BUILDER(Name(kInverseSqrtOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<InverseSqrtParameters>);
-REGISTER_KERNEL_BUILDER(Name(kRestartsOp).Device(tensorflow::DEVICE_CPU), LearningRateCpu<RestartsParameters>);
+const bool registered = ForEachOp([](const char* op, auto hyperparameters) {
+  RegisterKernel<LearningRateCpu<decltype(hyperparameters)>>(op, tensorflow::DEVICE_CPU);
+});
 
 }  // namespace
 }  // namespace lrops

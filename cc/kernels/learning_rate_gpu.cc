@@ -35,23 +35,10 @@ class LearningRateGpu : public tensorflow::OpKernel {
   Schedule<H> schedule_;
 };
 
-template <class H>
-void Register(const char* op) {
-  tensorflow::kernel_factory::OpKernelRegistrar(
-      tensorflow::register_kernel::Name(op).Device(tensorflow::DEVICE_GPU).Build(), "LearningRateGpu",
-      [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
-        return new LearningRateGpu<H>(context);
-      });
-}
-
 // TensorFlow for ROCm calls an AMD GPU "GPU" too. No kernel is registered there, so the op runs on the CPU.
-const bool registered = [] {
-  if (tensorflow::IsBuiltWithROCm()) return false;
-  Register<DecayParameters>(kDecayOp);
-  Register<InverseSqrtParameters>(kInverseSqrtOp);
-  Register<RestartsParameters>(kRestartsOp);
-  return true;
-}();
+const bool registered = !tensorflow::IsBuiltWithROCm() && ForEachOp([](const char* op, auto hyperparameters) {
+  RegisterKernel<LearningRateGpu<decltype(hyperparameters)>>(op, tensorflow::DEVICE_GPU);
+});
 
 }  // namespace
 }  // namespace lrops

@@ -1,5 +1,6 @@
 // The ops under XLA (`jit_compile=True`): the formula, traced over values of the XLA graph instead of integers.
 // A separate library, because XLA's headers take half a minute to compile.
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -99,31 +100,18 @@ class LearningRateXla : public tensorflow::XlaOpKernel {
   Schedule<H> schedule_;
 };
 
-REGISTER_XLA_OP(Name(kDecayOp), LearningRateXla<DecayParameters>);
-REGISTER_XLA_OP(Name(kInverseSqrtOp), LearningRateXla<InverseSqrtParameters>);
-REGISTER_XLA_OP(Name(kRestartsOp), LearningRateXla<RestartsParameters>);
-
 // TensorFlow turns XLA ops into kernels once, when its first eager context makes the devices. If this library is loaded
-// later, such as in `x = tf.constant(1); import lrops`, we have to add the kernels ourselves.
-template <class H>
-bool RegisterLate(const char* op) {
+// later, such as in `x = tf.constant(1); import lrops`, we have to add the kernels ourselves: where AddV2 has one.
+const bool registered = ForEachOp([](const char* op, auto hyperparameters) {
+  using Kernel = LearningRateXla<decltype(hyperparameters)>;
+  tensorflow::XlaOpRegistrar(tensorflow::XlaOpRegistrationBuilder::Name(op).Build(MakeKernel<Kernel>));
   const tensorflow::KernelList existing = tensorflow::GetRegisteredKernelsForOp("AddV2");
   for (const char* device : {tensorflow::DEVICE_CPU_XLA_JIT, tensorflow::DEVICE_GPU_XLA_JIT}) {
-    for (const tensorflow::KernelDef& kernel : existing.kernel()) {
-      if (kernel.device_type() != device) continue;
-      tensorflow::kernel_factory::OpKernelRegistrar(
-          tensorflow::register_kernel::Name(op).Device(device).Build(), "LearningRateXla",
-          [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
-            return new LearningRateXla<H>(context);
-          });
-      break;
-    }
+    const auto is_of_device = [&](const tensorflow::KernelDef& kernel) { return kernel.device_type() == device; };
+    if (std::any_of(existing.kernel().begin(), existing.kernel().end(), is_of_device))
+      RegisterKernel<Kernel>(op, device);
   }
-  return true;
-}
-const bool registered_late = RegisterLate<DecayParameters>(kDecayOp) &&
-                             RegisterLate<InverseSqrtParameters>(kInverseSqrtOp) &&
-                             RegisterLate<RestartsParameters>(kRestartsOp);
+});
 
 }  // namespace
 }  // namespace lrops
