@@ -127,7 +127,7 @@ def test_schedules_that_are_older_than_the_keras(tmp_path):
 
 
 # Hides the import, like a tool that has replaced sys.meta_path with its own list.
-UNNOTICED = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'lrops' not in type(finder).__module__]"
+UNNOTICED = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'wrapt' not in type(finder).__module__]"
 
 
 def test_an_optimizer_that_does_not_know_the_schedule_names_the_fix(tmp_path):
