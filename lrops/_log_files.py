@@ -28,42 +28,32 @@ class LogFiles:
 
     def write(self, step, rates):
         """Writes the rates at a step, a dict from the names in the logs."""
-        self._each("write", step, rates)
+        self._each(lambda one: one.write(step, rates))
 
     def flush(self):
         """Hands what was written to the operating system."""
-        self._each("flush")
+        self._each(lambda one: one.file.flush())
 
     def close(self):
         """Closes the files."""
-        self._each("close")
+        self._each(lambda one: one.file.close())
 
-    def _each(self, method, *arguments):
-        for file in list(self._files):
+    def _each(self, act):
+        for one in list(self._files):
             try:
-                getattr(file, method)(*arguments)
+                act(one)
             except (OSError, tf.errors.OpError) as error:
-                self._files.remove(file)
+                self._files.remove(one)
                 with contextlib.suppress(OSError, tf.errors.OpError):
-                    file.close()
-                _warn(file.path, error)
+                    one.file.close()
+                _warn(one.path, error)
 
 
 def _warn(path, error):
     warnings.warn(f"LearningRateLogger stops writing {path}, and training goes on: {error}", UserWarning, stacklevel=5)
 
 
-class _File:
-    """What the two kinds of files have in common."""
-
-    def flush(self):
-        self._file.flush()
-
-    def close(self):
-        self._file.close()
-
-
-class _Csv(_File):
+class _Csv:
     """The CSV file: lines of a step and the rate of each optimizer."""
 
     def __init__(self, path, firsts, keys):
@@ -84,9 +74,9 @@ class _Csv(_File):
                     f"another name. Received: csv={path!r}, a file with other content"
                 ) from None
             tf.io.gfile.rename(part, path, overwrite=True)
-        self._file = tf.io.gfile.GFile(path, "a")
+        self.file = tf.io.gfile.GFile(path, "a")
         if new:
-            self._file.write(self._header)
+            self.file.write(self._header)
 
     def _kept(self, firsts):
         """The lines of the file, without the updates from `firsts` on. A line that a crash cut short does not count."""
@@ -108,10 +98,10 @@ class _Csv(_File):
                     return
 
     def write(self, step, rates):
-        self._file.write(",".join([str(step), *(str(rates.get(key, "")) for key in self._keys)]) + "\n")
+        self.file.write(",".join([str(step), *(str(rates.get(key, "")) for key in self._keys)]) + "\n")
 
 
-class _Events(_File):
+class _Events:
     """An event file for TensorBoard. Unlike `tf.summary`, it does not depend on what else the process has set."""
 
     _SCALAR = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"})
@@ -121,8 +111,8 @@ class _Events(_File):
         self.path = path
         tf.io.gfile.makedirs(path)
         name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(self._numbers)}.v2"
-        self._file = tf.io.TFRecordWriter(os.path.join(path, f"events.out.tfevents.{name}"))
-        self._file.write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        self.file = tf.io.TFRecordWriter(os.path.join(path, f"events.out.tfevents.{name}"))
+        self.file.write(tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
         scalar = {"dtype": 1, "tensor_shape": {}, "float_val": [0.0]}
         values = {key: {"tag": key, "metadata": self._SCALAR, "tensor": scalar} for key in keys}
         self._events = {key: tf.compat.v1.Event(summary={"value": [value]}) for key, value in values.items()}
@@ -132,4 +122,4 @@ class _Events(_File):
             event = self._events[key]  # to fill one in is ten times as fast as to make one
             event.wall_time, event.step = time.time(), step
             event.summary.value[0].tensor.float_val[0] = rate
-            self._file.write(event.SerializeToString())
+            self.file.write(event.SerializeToString())

@@ -14,8 +14,8 @@ PYTHON = sorted(
 
 # Down the flow: a module may import only what comes after it.
 FLOW = ["__main__", "doctor", "__init__", "benchmark", "callbacks", "_applied", "_log_files", "steps", "schedules"]
-FLOW += ["_schedule", "plotting", "curves", "ops", "_keras", "_tracing", "_arguments", "_hyperparameters", "_loader"]
-FLOW += ["_native", "reference", "_checkout"]
+FLOW += ["_schedule", "plotting", "curves", "ops", "_keras", "_tracing", "_arguments", "reference", "_hyperparameters"]
+FLOW += ["_loader", "_native", "_checkout"]
 # What users call. Their type checkers read its signatures; mypy (`make lint`) checks the bodies.
 PUBLIC = ["schedules", "_schedule", "callbacks", "steps", "plotting", "curves", "_loader"]
 # Only tests, benchmarks and the doctor compare with the reference.
