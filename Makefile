@@ -56,7 +56,7 @@ format: .lint/installed
 	.lint/bin/clang-format -i $$(git ls-files '*.h' '*.cc' '*.cu')
 
 docs: .docs/installed  ## the documentation site, in build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict
 	@echo "lrops: look at it with: $(PYTHON) -m http.server --directory build/site"
 
 SECONDS = 600
