@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lrops
-
 MODULES = ("callbacks", "curves", "plotting", "schedules", "steps", "_loader", "reference")
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -31,7 +29,3 @@ def test_the_readme_runs_and_prints_what_it_says(capsys):
         exec(block, names)  # noqa: S102
     for step in (0, 50, 100, 550, 1000):
         np.testing.assert_allclose(names["before"](step), names["after"](step), rtol=1e-5, atol=1e-9)
-
-
-def test_what_is_public_exists():
-    assert all(hasattr(lrops, name) for name in lrops.__all__)

@@ -1,5 +1,6 @@
 """Runs docs/recipes.md section by section, and checks what each is for. Runs the lines of docs/curves.md."""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from training import BOTH, EXPECTED, count, fit, model_of, schedule
 
 import lrops
 
@@ -20,7 +22,7 @@ SECTIONS = dict(zip(re.findall("^## (.+)$", DOCUMENT, re.MULTILINE), SECTIONS, s
 
 
 def iterations(names):
-    return int(names["model"].optimizer.iterations.numpy())
+    return count(names["model"].optimizer)
 
 
 def check_count(names):
@@ -116,8 +118,8 @@ def check_divides(names):
 
 def check_several(names):
     history = names["history"].history
-    for schedule, name in zip(names["schedules"], "gd", strict=True):
-        assert history[f"learning_rate_{name}"] == list(schedule.on_host([31, 63, 95, 127, 159]))
+    for name, curve in zip("gd", names["schedules"], strict=True):
+        assert history[f"learning_rate_{name}"] == list(curve.on_host([31, 63, 95, 127, 159]))
 
 
 def check_plateau(names):
@@ -185,9 +187,6 @@ def test_a_line_of_the_gallery(line):
     assert 0 < names["schedule"](20_000) <= 1e-3
 
 
-ROWS = np.ones((8, 1), "float32")
-
-
 def small_model(library, optimizer):
     model = library.Sequential([library.Input((1,)), library.layers.Dense(1)])
     model.compile(optimizer, "mse")
@@ -205,70 +204,54 @@ KEPT = [
 
 @pytest.mark.parametrize("optimizer, policy, files", KEPT)
 def test_what_a_file_of_tf_keras_brings_back(optimizer, policy, files, tmp_path):
-    schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
-        model = small_model(tf_keras, optimizer(schedule))
-        model.fit(ROWS, ROWS, batch_size=1, verbose=0)
+        model = small_model(tf_keras, optimizer(schedule()))
+        fit(model, epochs=1)
         for file, counts in files.items():
             model.save(tmp_path / file)
             again = tf_keras.models.load_model(tmp_path / file).optimizer
             again = getattr(again, "inner_optimizer", again)
-            assert again.get_config()["learning_rate"]["config"] == schedule.get_config()
-            assert int(again.iterations) == (8 if counts else 0), file
+            assert again.get_config()["learning_rate"]["config"] == schedule().get_config()
+            assert count(again) == (10 if counts else 0), file
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
 
 
 def test_weights_of_a_constant_rate_keep_their_count(tmp_path):
-    schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
-    trained, lost, kept = (small_model(keras, keras.optimizers.Adam(rate)) for rate in (1e-2, schedule, 1e-2))
-    trained.fit(ROWS, ROWS, batch_size=1, verbose=0)
+    trained, lost, kept = (small_model(keras, keras.optimizers.Adam(rate)) for rate in (1e-2, schedule(), 1e-2))
+    fit(trained, epochs=1)
     trained.save_weights(tmp_path / "constant.weights.h5")
     for model in (lost, kept):
         model.optimizer.build(model.trainable_variables)
     with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
         lost.load_weights(tmp_path / "constant.weights.h5")
     kept.load_weights(tmp_path / "constant.weights.h5")
-    assert [int(model.optimizer.iterations.numpy()) for model in (lost, kept)] == [0, 8]
-    kept.optimizer.learning_rate = lrops.WarmupCosineDecay(1e-2, 4, 40, start_step=8)
+    assert [count(model.optimizer) for model in (lost, kept)] == [0, 10]
+    kept.optimizer.learning_rate = schedule(start_step=10)
     kept.compile(kept.optimizer, "mse")
-    history = kept.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-    assert history.history["learning_rate"] == [schedule.on_host(7)]
+    history = fit(kept, lrops.LearningRateLogger(), epochs=1)
+    assert history.history["learning_rate"] == [EXPECTED[9]]
 
 
-def test_which_rate_an_optimizer_shows_after_a_batch():
-    schedule = lrops.WarmupCosineDecay(1e-2, 4, 40)
-    for library, step in ((keras, 8), (tf_keras, 7)):
-        model = small_model(library, library.optimizers.Adam(schedule))
-        model.fit(ROWS, ROWS, batch_size=1, verbose=0)
-        assert float(model.optimizer.learning_rate.numpy()) == schedule.on_host(step)
-
-
-def test_callbacks_that_have_no_effect_in_tf_keras_and_raise_in_keras_3():
-    trained = []
-    for callbacks in (
-        [],
-        [tf_keras.callbacks.LearningRateScheduler(lambda epoch: 123.0)],
-        [tf_keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.1, patience=0, min_delta=1e9)],
+@BOTH
+def test_callbacks_that_set_the_rate_raise_in_keras_3_and_have_no_effect_in_tf_keras(K):
+    for callback in (
+        K.callbacks.LearningRateScheduler(lambda epoch: 123.0),
+        K.callbacks.ReduceLROnPlateau(monitor="loss", patience=0, min_delta=1e9),
     ):
-        model = small_model(tf_keras, tf_keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
-        model.set_weights([np.zeros((1, 1)), np.zeros(1)])
-        model.fit(ROWS, ROWS, batch_size=1, epochs=3, verbose=0, callbacks=callbacks)
-        trained.append(model.get_weights()[0].item())
-    assert trained[0] == trained[1] == trained[2] != 0
-    model = small_model(keras, keras.optimizers.SGD(lrops.WarmupCosineDecay(1e-2, 4, 40)))
-    with pytest.raises(TypeError, match="not settable"):
-        model.fit(ROWS, ROWS, verbose=0, callbacks=[keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)])
+        model = model_of(schedule(), K)
+        with contextlib.nullcontext() if K is tf_keras else pytest.raises(TypeError, match="not settable"):
+            fit(model, callback)
+            assert model.weights[0].numpy() == pytest.approx(EXPECTED[:20].sum())
 
 
 def test_what_no_longer_follows_a_variable_peak():
     peak = tf.Variable(1.0)
-    schedule = lrops.WarmupCosineDecay(peak, 4, 40)
-    made = keras.optimizers.SGD.from_config(keras.optimizers.SGD(schedule).get_config())._learning_rate
-    copied = copy.deepcopy(schedule)
-    plain = lrops.WarmupCosineDecay(float(peak), 4, 40)
+    follows = lrops.WarmupCosineDecay(peak, 4, 40)
+    made = keras.optimizers.SGD.from_config(keras.optimizers.SGD(follows).get_config())._learning_rate
+    copied = copy.deepcopy(follows)
     peak.assign(0.5)
-    assert [one.on_host(4) for one in (schedule, made, copied, plain)] == [0.5, 1, 1, 1]
+    assert [one.on_host(4) for one in (follows, made, copied)] == [0.5, 1, 1]
     copied.initial_learning_rate.assign(0.25)
-    assert copied.on_host(4) == 0.25 and schedule.on_host(4) == 0.5
+    assert copied.on_host(4) == 0.25 and follows.on_host(4) == 0.5
