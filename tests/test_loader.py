@@ -4,7 +4,6 @@ Each case runs in its own process on a copy of the installed package, damaged as
 """
 
 import compileall
-import json
 import os
 import re
 import shutil
@@ -143,23 +142,22 @@ def test_a_damaged_file(package, library):
     assert rejected(package) == str(raised.value)
 
 
-# What the system reports of a library, by the cause: the library, and the bytes to replace and to put into it.
-REPORTS = {
-    "newer system": [
-        ("_lrops_ops.so", rb"\0GLIBCXX_3", rb"\0GLIBCXX_9"),
-        ("_native*.so", rb"\0(GLIBC(?:XX)?)_[23]", rb"\0\1_9"),
-    ],
-    "another build": [
-        ("_lrops_ops.so", rb"\0_ZN10tensorflow15OpKernelContext", rb"\0_ZN10tensorflow15OpKernelCantext"),
-        ("_lrops_xla.so", rb"\0_ZN3xla", rb"\0_ZN3xlb"),
-        ("_lrops_xla.so", rb"\0libtensorflow_cc.so.2\0", rb"\0libtensorflow_xx.so.2\0"),
-    ],
-    "other": [("_native*.so", rb"\0PyCapsule_GetPointer\0", rb"\0PyCapsule_GetPainter\0")],
-}
-
-
+# The cause that a report of the system becomes; the library, and the bytes in it that are replaced to get the report.
 @pytest.mark.parametrize(
-    ("cause", "library", "old", "new"), [(cause, *report) for cause, reports in REPORTS.items() for report in reports]
+    ("cause", "library", "old", "new"),
+    [
+        ("newer system", "_lrops_ops.so", rb"\0GLIBCXX_3", rb"\0GLIBCXX_9"),
+        ("newer system", "_native*.so", rb"\0(GLIBC(?:XX)?)_[23]", rb"\0\1_9"),
+        (
+            "another build",
+            "_lrops_ops.so",
+            rb"\0_ZN10tensorflow15OpKernelContext",
+            rb"\0_ZN10tensorflow15OpKernelCantext",
+        ),
+        ("another build", "_lrops_xla.so", rb"\0_ZN3xla", rb"\0_ZN3xlb"),
+        ("another build", "_lrops_xla.so", rb"\0libtensorflow_cc.so.2\0", rb"\0libtensorflow_xx.so.2\0"),
+        ("other", "_native*.so", rb"\0PyCapsule_GetPointer\0", rb"\0PyCapsule_GetPainter\0"),
+    ],
 )
 def test_what_the_system_reports_becomes_a_cause(package, cause, library, old, new):
     path = find(package, library)
@@ -247,8 +245,6 @@ def test_a_library_without_permission(package):
 XLA = """
 schedule = tf.function(lrops.WarmupCosineDecay(1e-3, 10, 100), jit_compile=True)
 assert schedule(tf.constant(5, tf.int64)).numpy() == np.float32(5e-4)
-restarts = tf.function(lrops.WarmupCosineRestarts(1e-3, 10, 100), jit_compile=True)
-assert restarts(tf.constant(110, tf.int64)).numpy() == np.float32(1e-3)
 print("ran")
 """
 
@@ -339,15 +335,10 @@ def test_import_opens_few_files_and_nothing_of_the_working_directory(package, tm
 
 
 def test_what_is_said_of_the_build():
-    """The path is for tools that load an op library by its path, such as tf2onnx and programs in C."""
-    path = Path(lrops.op_library_path())
-    assert path.is_absolute() and path.is_file() and path.parent.name == FOLDER
-    assert tf.load_op_library(str(path)).lrops_warmup_decay is not None
-    assert json.loads(json.dumps(lrops.build_info)) == lrops.build_info
-    assert lrops.build_info["version"] == lrops.__version__
-    assert len(lrops.build_info["tensorflow"].split(", ")) == len(CARRIED)
-    assert any(version.startswith(f"{MINOR}.") for version in lrops.build_info["tensorflow"].split(", "))
     assert set(lrops.build_info) == {"version", "commit", "tensorflow", "keras", "compiler", "cuda"}
+    assert lrops.build_info["version"] == lrops.__version__
+    built = lrops.build_info["tensorflow"].split(", ")
+    assert len(built) == len(CARRIED) and any(version.startswith(f"{MINOR}.") for version in built)
 
 
 def test_in_a_checkout_the_installed_package_is_imported(tmp_path):
