@@ -85,10 +85,8 @@ def unpack(folder, version):
 def test_a_build_rejects_another_tensorflow(tmp_path):
     unpack(tmp_path, "2.7.1")
     code, said = backend(REQUIRES, path=f"{tmp_path}:{ROOT / 'cmake'}")
-    assert (
-        code == 1
-        and f" has 2.7.1: run `pip install tensorflow-cpu=={MINORS[-1]}.*`, or set LROPS_TENSORFLOW=2.7 " in said
-    )
+    fix = f"run `pip install tensorflow-cpu=={MINORS[-1]}.*`, or set LROPS_TENSORFLOW=2.7 "
+    assert code == 1 and f" has 2.7.1: {fix}" in said
     assert said.startswith(f"lrops builds for TensorFlow {', '.join(MINORS)}, and ") and said.count("\n") == 1
     assert backend(REQUIRES, path=f"{tmp_path}:{ROOT / 'cmake'}", LROPS_TENSORFLOW="2.7") == (0, "[]\n")
     code, said = backend("import backend; backend.to_build_for()", LROPS_TENSORFLOW="2.9")
@@ -119,18 +117,13 @@ def test_cmake_finds_its_own_headers_in_a_folder_with_a_space(tmp_path):
         assert folder.samefile(sources / "cmake/older_tensorflow")
 
 
-def metadata(folder, versions):
-    """The requirements and the description that setup.py writes for a wheel with these TensorFlows."""
-    (folder / "TENSORFLOW").write_text(versions)
-    command = ["setup.py", "--quiet", "egg_info", "--egg-base", folder]
-    result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(folder), PATH=PATH)
-    assert result.returncode == 0, result.stderr
-    return (folder / "lrops.egg-info/requires.txt").read_text(), (folder / "lrops.egg-info/PKG-INFO").read_text("utf-8")
-
-
-def test_the_metadata(tmp_path):
+def test_the_metadata_of_a_wheel(tmp_path):
     """2.21.0+archer2 has "rc" in it, and is no pre-release. The README's links work on a package index."""
-    requires, about = metadata(tmp_path, "2.20.0, 2.21.0+archer2")
+    (tmp_path / "TENSORFLOW").write_text("2.20.0, 2.21.0+archer2")
+    command = ["setup.py", "--quiet", "egg_info", "--egg-base", tmp_path]
+    result = run_process(sys.executable, *command, folder=ROOT, LROPS_LIBRARIES=str(tmp_path), PATH=PATH)
+    assert result.returncode == 0, result.stderr
+    requires, about = ((tmp_path / "lrops.egg-info" / name).read_text("utf-8") for name in ("requires.txt", "PKG-INFO"))
     assert '\n[cpu:platform_machine == "x86_64"]\ntensorflow-cpu<2.22,>=2.20\n' in requires
     assert '\n[cpu:platform_machine != "x86_64"]\ntensorflow<2.22,>=2.20\n' in requires
     links = re.findall(r'(?:\]\(|src="|srcset="|href=")([^\s()"#]+)', about)
@@ -138,24 +131,15 @@ def test_the_metadata(tmp_path):
     assert [link for link in links if "/main/" in link and not (ROOT / link.partition("/main/")[2]).exists()] == []
 
 
-def hook():
-    """What pyproject.toml tells PyInstaller: the file that names what to pack."""
+def test_pyinstaller_finds_the_hook_which_packs_the_libraries():
     module, _, function = PROJECT["project"]["entry-points"]["pyinstaller40"]["hook-dirs"].partition(":")
     assert module in PROJECT["tool"]["setuptools"]["packages"]
     (folder,) = getattr(importlib.import_module(module), function)()
-    return Path(folder, "hook-lrops.py")
-
-
-def test_pyinstaller_is_told_where_the_hook_is():
-    assert hook().is_file() and hook().parent.parent == INSTALLED
-
-
-def test_the_hook_packs_the_libraries():
+    hook = Path(folder, "hook-lrops.py")
+    assert hook.is_file() and hook.parent.parent == INSTALLED
     pytest.importorskip("PyInstaller")
-    binaries = runpy.run_path(str(hook()))["binaries"]
-    assert {(Path(path).name, folder) for path, folder in binaries} >= {
-        (f"_lrops_{name}.so", os.path.join("lrops", FOLDER)) for name in ("ops", "xla")
-    }
+    packed = {(Path(path).name, folder) for path, folder in runpy.run_path(str(hook))["binaries"]}
+    assert packed >= {(f"_lrops_{name}.so", os.path.join("lrops", FOLDER)) for name in ("ops", "xla")}
 
 
 @pytest.fixture(scope="module")
