@@ -15,8 +15,6 @@ import lrops
 GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100}
 WRONG_VALUES = [
     ({"initial_learning_rate": 0.0}, "warmup_target.*Received: initial_learning_rate=0"),
-    ({"initial_learning_rate": -1e-3}, "greater than 0.*Received: initial_learning_rate=-0.001"),
-    ({"initial_learning_rate": np.nan}, "finite.*Received: initial_learning_rate=nan"),
     ({"initial_learning_rate": np.inf}, "finite.*Received: initial_learning_rate=inf"),
     ({"initial_learning_rate": 1e39}, "infinity in dtype=float32.*initial_learning_rate=1e\\+39"),
     ({"initial_learning_rate": 1e-46}, "round to 0 in dtype=float32.*initial_learning_rate=1e-46"),
@@ -31,7 +29,6 @@ WRONG_VALUES = [
     ({"hold_steps": 90}, "warmup_steps=10, hold_steps=90, total_steps=100"),
     ({"warmup_steps": MAX_STEPS, "hold_steps": MAX_STEPS}, "greater than warmup_steps \\+ hold_steps"),
     ({"alpha": -0.1}, "alpha is a ratio of the peak and must lie in \\[0, 1\\].*alpha=-0.1"),
-    ({"alpha": np.nan}, "alpha.*alpha=nan"),
     ({"warmup_start": 1.0000000000000002}, "warmup_start.*warmup_start=1.0000000000000002"),
     ({"dtype": "int32"}, "dtype must be 'float16', 'bfloat16', 'float32' or 'float64'.*'int32'"),
     ({"initial_learning_rate": 10**400}, "initial_learning_rate must be finite.*=1000"),
@@ -41,7 +38,6 @@ WRONG_VALUES = [
 ]
 WRONG_TYPES = [
     ({"initial_learning_rate": "1e-3"}, "must be a number.*'1e-3'. Write float\\(...\\) around it$"),
-    ({"initial_learning_rate": np.array(1e-3)}, "initial_learning_rate.*Write float\\(...\\) around it$"),
     ({"initial_learning_rate": np.ones(1)}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
     ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Pass its number, such as float\\(variable.numpy\\(\\)\\)$"),
     ({"alpha": "little"}, "alpha must be a number.*'little'$"),
@@ -52,12 +48,10 @@ WRONG_TYPES = [
     ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
     ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\). Write int\\(...\\) around it$"),
     ({"total_steps": "1e3"}, "total_steps counts.*'1e3'. Write int\\(float\\(...\\)\\) around it$"),
-    ({"total_steps": tf.constant([100])}, "total_steps counts.*such as int\\(optimizer.iterations.numpy\\(\\)\\)$"),
     ({"total_steps": np.ones(2)}, "total_steps counts.*array\\(\\[1., 1.\\]\\)$"),
     ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
     ({"total_steps": True}, "total_steps counts steps and must be an integer.*True$"),
     ({"hold_steps": "5"}, "hold_steps counts steps and must be an integer.*'5'. Write int\\(...\\) around it$"),
-    ({"alpha": 1j}, "alpha must be a number"),
     ({"dtype": 32}, "dtype must be the name of a dtype.*32"),
     ({"total_steps": keras.Variable(100)}, "total_steps counts.*such as int\\(optimizer.iterations.numpy\\(\\)\\)$"),
     ({"name": None}, "name must be a string.*None"),
@@ -130,8 +124,6 @@ WRONG_ATTRIBUTES = [
     ({"initial_learning_rate": "abc"}, "initial_learning_rate must be a decimal number.*'abc'"),
     ({"initial_learning_rate": "nan"}, "finite.*initial_learning_rate=nan"),
     ({"initial_learning_rate": "1e5", "dtype": tf.float16}, "infinity in dtype=float16"),
-    ({"warmup_steps": -5}, "warmup_steps.*warmup_steps=-5"),
-    ({"total_steps": 10}, "warmup_steps=10, hold_steps=0, total_steps=10"),
     ({"start_step": -(2**63)}, "start_step.*start_step=-9223372036854775808"),
 ]
 
