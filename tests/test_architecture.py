@@ -45,13 +45,6 @@ def test_includes_point_down_and_no_namespace_is_opened(path):
     assert "using namespace" not in text
 
 
-def test_the_formula_includes_no_library():
-    """NVRTC compiles it without the C++ library."""
-    for name, expected in {"arithmetic.h": [], "learning_rate.h": ["formula/arithmetic.h"]}.items():
-        text = (ROOT / "cc/formula" / name).read_text("utf-8")
-        assert re.findall(r'^#include [<"](.+)[>"]', text, re.MULTILINE) == expected
-
-
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.name)
 def test_imports_point_down(path):
     name = path.stem
