@@ -60,14 +60,6 @@ def test_no_tensorflow(package):
     assert rejected(package) == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
-def test_another_tensorflow_is_rejected_before_loading(package):
-    fake_tensorflow(package, version := f"{MINOR}.0-dev20261101")
-    said = rejected(package)
-    assert f"is built for TensorFlow {', '.join(CARRIED)} and found TensorFlow {version}" in said
-    assert f"(in {package.parent / 'tensorflow'})" in said and f"in {package})" in said
-    assert f"'tensorflow=={CARRIED[-1]}.*'" in said and INSTALL in said
-
-
 # A library fits its minor; one for a pre-release fits that one alone, and a pre-release fits no library of another.
 @pytest.mark.parametrize(
     "built, carried, fitting, others, requirement",
@@ -75,9 +67,8 @@ def test_another_tensorflow_is_rejected_before_loading(package):
         ("2.9.1, 2.21.0", "2.9, 2.21", "2.9.0, 2.21.2", "2.21.0-rc0, 2.21.0-dev20261101, 3.0.0", "tensorflow==2.21.*"),
         ("2.9.0, 2.22.0rc0", "2.9, 2.22.0rc0", "2.9.3, 2.22.0-rc0", "2.22.0-rc1, 2.22.0", "tensorflow==2.9.*"),
         ("2.22.0rc0", "2.22.0rc0", "2.22.0-rc0", "2.22.0", "tensorflow==2.22.0rc0"),
-        # Each of these two loads in the other, and then ends the process when XLA runs.
-        ("2.16.2", "2.16", "2.16.1", "2.17.0, 2.17.1", "tensorflow==2.16.*"),
-        ("2.17.1", "2.17", "2.17.0", "2.16.1, 2.16.2", "tensorflow==2.17.*"),
+        # This one loads in 2.17, and then ends the process when XLA runs.
+        ("2.16.2", "2.16", "2.16.1", "2.15.1, 2.17.0", "tensorflow==2.16.*"),
         ("2.23.0.dev1", "2.23.0.dev1", "2.23.0-dev1", "2.23.0-dev2", "tf-nightly==2.23.0.dev1"),
         # What follows a plus names the builder, and makes no pre-release.
         ("2.21.0+archer2", "2.21", "2.21.0+dev.local, 2.21.9+nv25.2", "2.22.0+nv25.2", "tensorflow==2.21.*"),
@@ -96,10 +87,12 @@ def test_what_a_library_fits(monkeypatch, tmp_path, built, carried, fitting, oth
         if version in fitting.split(", "):
             assert _loader.import_tensorflow() is fake
             continue
-        found = re.escape(f"found TensorFlow {version} (in /there/tensorflow)")
-        with pytest.raises(ImportError, match=found) as raised:
+        found = (
+            f"in {tmp_path}) is built for TensorFlow {carried} and found TensorFlow {version} (in /there/tensorflow)"
+        )
+        with pytest.raises(ImportError, match=re.escape(found)) as raised:
             _loader.import_tensorflow()
-        assert f"`pip install '{requirement}'`" in str(raised.value)
+        assert f"`pip install '{requirement}'`" in str(raised.value) and INSTALL in str(raised.value)
 
 
 @pytest.mark.parametrize("name", [*LIBRARIES, "_tf*"])
@@ -173,12 +166,8 @@ def test_what_the_system_reports_becomes_a_cause(package, cause, library, old, n
 def test_what_other_systems_report():
     """In the words of glibc, on systems that no test machine can be."""
     for reported, cause in {
-        "libm.so.6: version `GLIBC_2.38' not found (required by x.so)": "newer system",
         "/lib/libstdc++.so.6: version `CXXABI_1.3.15' not found (required by x.so)": "newer system",
-        "/x/_lrops_ops.so: undefined symbol: _ZN4absl12lts_2023080212log_internal10LogMessageD1Ev": "another build",
-        "libtensorflow_framework.so.2: cannot open shared object file: No such file or directory": "another build",
         "x.so: failed to map segment from shared object: Cannot allocate memory": "other",
-        "x.so: cannot apply additional memory protection after relocation: Permission denied": "other",
     }.items():
         said = str(_loader.library_error("/x.so", reported))
         assert re.match(sentence(cause), said) and f"({reported}): " in said
