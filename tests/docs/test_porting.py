@@ -95,9 +95,11 @@ def test_the_restart_that_comes_early_in_keras():
     assert [round(float(rate), 3) for rate in (old(early), new(early), new(early + 1))] == [1, 0, 1]
 
 
-def test_the_end_of_megatrons_decay():
-    old = execute(SECTIONS["Megatron: inverse-square-root"])["old"]
-    assert [round(old(step) / PEAK, 2) for step in (1000, 1001)] == [0.32, 0.01]
+def test_what_happens_after_the_end():
+    falls, climbs = (
+        execute(SECTIONS[name])["old"] for name in ("Megatron: inverse-square-root", "Transformers: cosine")
+    )
+    assert [round(old / PEAK, 2) for old in (falls(1000), falls(1001), climbs(1100))] == [0.32, 0.01, 0.03]
 
 
 @pytest.mark.parametrize("traced, error", [(False, tf.errors.InvalidArgumentError), (True, TypeError)])
