@@ -68,10 +68,3 @@ def test_what_is_public_says_its_types(name):
                 arguments += filter(None, [node.args.vararg, node.args.kwarg])
                 silent = [argument.arg for argument in arguments if argument.annotation is None]
                 assert set(silent) <= {"self", "cls"} and node.returns, f"{node.name}: {silent}"
-
-
-def test_tests_and_benchmarks_are_apart():
-    for folder, other in (("tests", "benchmarks"), ("benchmarks", "tests")):
-        modules = {path.stem for path in (ROOT / other).rglob("*.py")}
-        for path in (ROOT / folder).rglob("*.py"):
-            assert not modules & set(imports(path)), path
