@@ -43,22 +43,18 @@ def backend(code, path=ROOT / "cmake", **environment):
 REQUIRES = "import backend; print([line for line in backend.get_requires_for_build_wheel() if 'tensorflow' in line])"
 
 
-@pytest.mark.parametrize("wanted", ["", FOLDER.removeprefix("_tf").replace("_", ".")])
-def test_a_build_takes_the_tensorflow_of_the_environment(wanted):
-    assert backend(REQUIRES, LROPS_TENSORFLOW=wanted) == (0, "[]\n")
+@pytest.mark.parametrize(
+    ("wanted", "lacks"), [("", []), (FOLDER.removeprefix("_tf").replace("_", "."), []), ("2.9", tensorflow("==2.9.*"))]
+)
+def test_a_build_asks_only_for_a_tensorflow_that_the_environment_lacks(wanted, lacks):
+    assert backend(REQUIRES, LROPS_TENSORFLOW=wanted) == (0, f"{lacks}\n")
 
 
-def test_a_build_from_which_pip_hides_the_environment_takes_it_too(tmp_path):
+def test_a_build_from_which_pip_hides_the_environment_takes_its_tensorflow_too(tmp_path):
     hide = "import pyproject, sys; sys.path = [path for path in sys.path if not path.endswith('site-packages')]"
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path[:0] = [{str(ROOT / 'cmake')!r}]\n{hide}")
     seen = "import importlib.util; print(importlib.util.find_spec('tensorflow'))\n"
     assert backend(seen + REQUIRES, path=tmp_path) == (0, "None\n[]\n")
-
-
-@pytest.mark.parametrize(("wanted", "asked"), [("2.9", "2.9"), ("", MINORS[-1])])
-def test_a_build_asks_for_a_tensorflow_that_is_not_there(wanted, asked):
-    hidden = REQUIRES if wanted else REQUIRES.replace("backend;", "backend; backend.installed = list;")
-    assert backend(hidden, LROPS_TENSORFLOW=wanted) == (0, f"{tensorflow(f'=={asked}.*')}\n")
 
 
 def test_a_build_on_another_system_stops():
@@ -93,8 +89,10 @@ def test_a_build_rejects_another_tensorflow(tmp_path):
     assert code == 1 and said.startswith("lrops builds for TensorFlow 2.9, and ") and "tensorflow-cpu==2.9.*" in said
 
 
-def test_a_build_without_isolation_needs_a_tensorflow(tmp_path):
-    code, said = backend("import backend; backend.installed = list; backend.to_build_for()")
+def test_a_build_asks_for_a_tensorflow_and_without_isolation_needs_one(tmp_path):
+    none = "import backend; backend.installed = list; "
+    assert backend(none + REQUIRES) == (0, f"{tensorflow(f'=={MINORS[-1]}.*')}\n")
+    code, said = backend(none + "backend.to_build_for()")
     assert code == 1 and f"{sys.executable} has none: run `pip install tensorflow-cpu=={MINORS[-1]}.*`, or" in said
     venv.create(tmp_path / "none")
     said = configure(ROOT, tmp_path / "build", f"-DPython_EXECUTABLE={tmp_path}/none/bin/python")
