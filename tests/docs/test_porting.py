@@ -96,9 +96,8 @@ def test_the_restart_that_comes_early_in_keras():
 
 
 def test_what_happens_after_the_end():
-    falls, climbs = (
-        execute(SECTIONS[name])["old"] for name in ("Megatron: inverse-square-root", "Transformers: cosine")
-    )
+    falls = execute(SECTIONS["Megatron: inverse-square-root"])["old"]
+    climbs = execute(SECTIONS["Transformers: cosine"])["old"]
     assert [round(old / PEAK, 2) for old in (falls(1000), falls(1001), climbs(1100))] == [0.32, 0.01, 0.03]
 
 
