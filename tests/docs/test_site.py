@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import io
 import json
 import re
 from pathlib import Path
@@ -29,16 +28,14 @@ def test_the_repository_has_one_address():
 
 
 @pytest.fixture
-def printed_by(tmp_path, monkeypatch):
+def printed_by(tmp_path, monkeypatch, capsys):
     """A function that runs code and returns what it prints; the code shares its names."""
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
 
     def run(code):
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
-            exec(code, names)  # noqa: S102
-        return output.getvalue()
+        exec(code, names)  # noqa: S102
+        return capsys.readouterr().out
 
     yield run
     from matplotlib import pyplot
