@@ -16,9 +16,7 @@ GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100}
 WRONG_VALUES = [
     ({"initial_learning_rate": 0.0}, "warmup_target.*Received: initial_learning_rate=0"),
     ({"initial_learning_rate": np.inf}, "finite.*Received: initial_learning_rate=inf"),
-    ({"initial_learning_rate": 1e39}, "infinity in dtype=float32.*initial_learning_rate=1e\\+39"),
-    ({"initial_learning_rate": 1e-46}, "round to 0 in dtype=float32.*initial_learning_rate=1e-46"),
-    ({"initial_learning_rate": 65520.0, "dtype": "float16"}, "infinity in dtype=float16"),
+    ({"initial_learning_rate": 65520.0, "dtype": "float16"}, "infinity in dtype=float16.*initial_learning_rate=65520"),
     ({"initial_learning_rate": 2.0**-25, "dtype": "float16"}, "round to 0 in dtype=float16"),
     ({"warmup_steps": -1}, "warmup_steps must be at least 0.*warmup_steps=-1"),
     ({"hold_steps": -1}, "hold_steps must be at least 0.*hold_steps=-1"),
