@@ -42,7 +42,6 @@ CASES = {
     "batched": (lambda: dataset().batch(32), {}),
     "drop_remainder": (lambda: dataset().batch(32, drop_remainder=True), {"epochs": 2}),
     "repeat_then_batch": (lambda: dataset().repeat(3).batch(32), {"epochs": 2}),
-    "batch_then_repeat": (lambda: dataset().batch(32).repeat(3), {"epochs": 2}),
     "endless": (lambda: dataset().batch(32).repeat(), {"epochs": 3, "steps_per_epoch": 5}),
     "asserted": (
         lambda: dataset().filter(lambda x, y: True).batch(32).apply(tf.data.experimental.assert_cardinality(4)),
@@ -52,7 +51,6 @@ CASES = {
     "steps_below": (lambda: dataset().batch(10), {"epochs": 7, "steps_per_epoch": 4}),
     "steps_above": (lambda: dataset().batch(10), {"epochs": 3, "steps_per_epoch": 12}),
     "py_dataset": (lambda: Batches(7), {"epochs": 3}),
-    "py_dataset_steps": (lambda: Batches(7), {"epochs": 3, "steps_per_epoch": 2}),
     "py_dataset_endless": (lambda: Batches(None), {"epochs": 3, "steps_per_epoch": 2}),
 }
 
@@ -167,7 +165,6 @@ def test_data_of_other_packages():
     [
         {},
         {"batch_size": 33, "epochs": 3},
-        {"batch_size": 1000},
         {"validation_split": 0.25, "batch_size": 32, "epochs": 2},
         {"steps_per_epoch": 7, "epochs": 2},
         {"steps_per_epoch": 60, "epochs": 2},
