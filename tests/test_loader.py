@@ -253,7 +253,6 @@ def test_a_read_only_package_without_sources_below_letters_of_any_kind(package, 
 
 
 ORDERS = {
-    "eager_op_first": "x = tf.constant(1)\nimport lrops\n",
     "keras_model_first": "import keras\nkeras.Sequential([keras.layers.Dense(1)]).build((1, 1))\nimport lrops\n",
     "jit_first": "tf.function(lambda: tf.constant(1) + 1, jit_compile=True)()\nimport lrops\n",
     # After the modules were purged, as test runners do; after ops.py changed under IPython's autoreload.
