@@ -128,7 +128,10 @@ def test_several_are_named_by_what_differs():
     assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 9
 
 
-class Own(keras.optimizers.schedules.LearningRateSchedule):
+SCHEDULES = keras.optimizers.schedules
+
+
+class Own(SCHEDULES.LearningRateSchedule):
     """One that does not say where it ends."""
 
     def __call__(self, step):
@@ -138,14 +141,13 @@ class Own(keras.optimizers.schedules.LearningRateSchedule):
         return {"start_step": 5, "initial_learning_rate": 0.1, "schedule": None}
 
 
-class Silent(keras.optimizers.schedules.LearningRateSchedule):
+class Silent(SCHEDULES.LearningRateSchedule):
     """One without a config, whose rates are 0."""
 
     def __call__(self, step):
         return 0.0
 
 
-SCHEDULES = keras.optimizers.schedules
 OTHERS = {
     "polynomial": (SCHEDULES.PolynomialDecay(1e-3, 1000), 1000),
     "cosine": (SCHEDULES.CosineDecay(0.0, 900, warmup_target=1e-3, warmup_steps=100), 1000),
@@ -200,15 +202,7 @@ def test_bad_arguments(schedules, arguments, message):
         plotting.plot(*schedules, **arguments)
 
 
-def test_a_file_system_of_tensorflow(tmp_path):
-    hold().plot(f"file://{tmp_path}/rate.png")
-    assert matplotlib.image.imread(tmp_path / "rate.png").std() > 0.01
+def test_a_file_system_of_tensorflow():
     with tf.io.gfile.GFile("ram://rate.pdf", "wb"):
         hold().plot("ram://rate.pdf")
     assert tf.io.gfile.GFile("ram://rate.pdf", "rb").read().startswith(b"%PDF")
-    for path, message in (
-        (tmp_path / "missing" / "rate.png", "missing"),
-        ("nosuch://x.png", "nosuch://x.png: .*nosuch"),
-    ):
-        with pytest.raises(OSError, match=message):
-            hold().plot(path)
