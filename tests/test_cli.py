@@ -268,10 +268,9 @@ def test_the_help_lists_the_curves_of_an_option(here):
 
 def test_the_table_shows_the_landmarks(here):
     _, said, _ = here("table", *CURVE, "--hold-steps", "10", "--start-step", "-1")
-    lines = [line.split() for line in said.splitlines()[1:]]
-    assert [(" ".join(words[:-2]), words[-2]) for words in lines] == [
-        *(("start", "-1"), ("middle of warmup", "499"), ("peak", "999"), ("end of hold", "1,009")),
-        *(("middle of decay", "50,504"), ("last before the floor", "99,998"), ("floor", "99,999")),
+    assert [" ".join(line.split()[:-1]) for line in said.splitlines()[1:]] == [
+        *("start -1", "middle of warmup 499", "peak 999", "end of hold 1,009"),
+        *("middle of decay 50,504", "last before the floor 99,998", "floor 99,999"),
     ]
     _, said, _ = here("table", *CURVE, "--start-step", 2**62, "--total-steps", 2**62)  # the floor is past int64
     assert said.splitlines()[-1].split() == ["last", "before", "the", "floor", f"{2**63 - 1:,}", "1e-06"]
@@ -290,15 +289,15 @@ REJECTED = [
     (["table", *CURVE, "--alpha", "0,1"], "--alpha: invalid float value: '0,1'. `python -m lrops table --help`"),
     (["plot", *PEAK, "--decay", "linear"], "the following arguments are required: --total-steps"),
     (["table", "--decay", "restarts"], "are required: --initial-learning-rate, --warmup-steps"),
-    (
-        ["plot", *CURVE, "--timescale", "3"],
-        "works only with --decay inverse_sqrt: leave it out. Received: --decay cosine --t",
-    ),
+    (["plot", *CURVE, "--timescale", "3"], "works only with --decay inverse_sqrt: leave it out. Received: --decay cos"),
     (["plot", *CURVE, "--output", "rate.docx"], "error: Format 'docx' is not supported"),
     (["bench", "--rounds", "1"], "error: --variables and --elements must be at least 1, and --rounds at least 2"),
     (["bench", "--optimizer", "Adamw"], "--optimizer must name a class of keras.optimizers. Received: Adamw"),
     (["plot", *CURVE, "--output", "no/such/folder.png"], "No such file or directory"),
-    (["plot", *CURVE, "--output", "nosuch://rate.png"], "nosuch://rate.png cannot be written: "),
+    (
+        ["plot", *CURVE, "--output", "nosuch://rate.png"],
+        "nosuch://rate.png cannot be written: nosuch://rate.png: File system scheme",
+    ),
 ]
 
 
@@ -375,11 +374,6 @@ def test_output_into_a_pipe_that_is_closed(package, arguments, unbuffered):
     result = subprocess.run(command, cwd=package.parent, env=environment, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (result.returncode, result.stderr) == (-signal.SIGPIPE, b"")
-
-
-def test_help_without_a_command_and_docstrings(tmp_path):
-    result = run_python("-OO", "-m", "lrops", folder=tmp_path)
-    assert result.returncode == 0 and all(word in result.stdout for word in ("doctor", "table", "plot", "bench"))
 
 
 @pytest.mark.parametrize("decay", benchmark.curves())
