@@ -107,16 +107,10 @@ def test_a_given_axis_and_a_log_axis():
 
 
 def test_several_are_named_by_what_differs():
-    ax = plotting.plot(hold(), hold(total_steps=500), hold(5e-4).get_config())
-    assert legend(ax) == [
-        "initial_learning_rate=0.001, total_steps=1000",
-        "initial_learning_rate=0.001, total_steps=500",
-        "initial_learning_rate=0.0005, total_steps=1000",
-    ]
     shared = (1e-3, 100)
-    curve = lrops.WarmupDecay(*shared, 1000, decay="linear")
-    cosines = [lrops.WarmupCosineDecay(*shared, total_steps) for total_steps in (1000, 500)]
-    ax = plotting.plot(curve, lrops.WarmupInverseSqrt(*shared), *cosines)
+    line, root = lrops.WarmupDecay(*shared, 1000, decay="linear"), lrops.WarmupInverseSqrt(*shared)
+    long, short = (lrops.WarmupCosineDecay(*shared, total_steps) for total_steps in (1000, 500))
+    ax = plotting.plot(line, root, long, short.get_config())
     assert legend(ax) == [
         "decay=linear, total_steps=1000",
         "decay=inverse_sqrt",
