@@ -40,7 +40,6 @@ WRONG_TYPES = [
     ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Pass its number, such as float\\(variable.numpy\\(\\)\\)$"),
     ({"alpha": "little"}, "alpha must be a number.*'little'$"),
     ({"initial_learning_rate": True}, "initial_learning_rate must be a number.*True"),
-    ({"initial_learning_rate": None}, "initial_learning_rate must be a number.*None"),
     ({"warmup_steps": 10.0}, "warmup_steps counts steps and must be an integer.*10.0. Write 10$"),
     ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5. Write int\\(...\\) around it$"),
     ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
