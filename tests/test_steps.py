@@ -223,7 +223,6 @@ WRONG_DATA = [
 ]
 WRONG_ARGUMENTS = [
     (TypeError, "epochs must be an integer.*epochs=1.5", {"epochs": 1.5}),
-    (TypeError, "epochs must be an integer.*epochs=True", {"epochs": True}),
     (ValueError, "epochs must be at least 1.*epochs=0", {"epochs": 0}),
     (TypeError, "batch_size must be an integer", {"batch_size": 32.0}),
     (ValueError, "steps_per_epoch must be at least 1", {"steps_per_epoch": -1}),
