@@ -107,9 +107,8 @@ def test_a_given_axis_and_a_log_axis():
 
 
 def test_several_are_named_by_what_differs():
-    shared = (1e-3, 100)
-    line, root = lrops.WarmupDecay(*shared, 1000, decay="linear"), lrops.WarmupInverseSqrt(*shared)
-    long, short = (lrops.WarmupCosineDecay(*shared, total_steps) for total_steps in (1000, 500))
+    line, root = lrops.WarmupDecay(1e-3, 100, 1000, decay="linear"), lrops.WarmupInverseSqrt(1e-3, 100)
+    long, short = (lrops.WarmupCosineDecay(1e-3, 100, total_steps) for total_steps in (1000, 500))
     ax = plotting.plot(line, root, long, short.get_config())
     assert legend(ax) == [
         "decay=linear, total_steps=1000",
@@ -147,10 +146,7 @@ OTHERS = {
     "cosine": (SCHEDULES.CosineDecay(0.0, 900, warmup_target=1e-3, warmup_steps=100), 1000),
     "restarts": (SCHEDULES.CosineDecayRestarts(1e-3, 100), 700),
     "piecewise": (SCHEDULES.PiecewiseConstantDecay([300, 600], [1e-3, 5e-4, 1e-4]), 600),
-    "behind a warmup": (
-        lrops.LinearWarmup(SCHEDULES.PolynomialDecay(1e-3, 900), 70, hold_steps=30, start_step=5),
-        1005,
-    ),
+    "behind a warmup": (lrops.LinearWarmup(SCHEDULES.CosineDecay(1e-3, 900), 70, hold_steps=30, start_step=5), 1005),
     "a curve behind a warmup": (lrops.LinearWarmup(hold(warmup_steps=0, start_step=9), 100), 1109),
     "tf_keras": (tf_keras.optimizers.schedules.ExponentialDecay(1e-3, 1000, 0.5), 1000),
 }

@@ -1,6 +1,5 @@
 """Runs docs/recipes.md section by section, and checks what each is for. Runs the lines of docs/curves.md."""
 
-import contextlib
 import copy
 import re
 from pathlib import Path
@@ -176,8 +175,7 @@ def test_a_recipe_that_reads_the_count_runs_under_a_strategy(name, flavour, tmp_
 
 
 def test_the_list_names_each_recipe():
-    listed = re.findall(r"^\* \[(.+)\]\(#(.+)\)$", DOCUMENT, re.MULTILINE)
-    assert [name for name, _ in listed] == list(SECTIONS)
+    assert re.findall(r"^\* \[(.+)\]\(#.+\)$", DOCUMENT, re.MULTILINE) == list(SECTIONS)
 
 
 @pytest.mark.parametrize("line", CURVES)
@@ -241,7 +239,10 @@ def test_callbacks_that_set_the_rate_raise_in_keras_3_and_have_no_effect_in_tf_k
         K.callbacks.ReduceLROnPlateau(monitor="loss", patience=0, min_delta=1e9),
     ):
         model = model_of(schedule(), K)
-        with contextlib.nullcontext() if K is tf_keras else pytest.raises(TypeError, match="not settable"):
+        if K is keras:
+            with pytest.raises(TypeError, match="not settable"):
+                fit(model, callback)
+        else:
             fit(model, callback)
             assert model.weights[0].numpy() == pytest.approx(EXPECTED[:20].sum())
 
