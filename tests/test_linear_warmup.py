@@ -11,12 +11,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from conftest import DTYPES, INT64, MAX_STEPS
-from training import ROWS
+from training import count, dense_model, fit
 
 import lrops
 from lrops import reference
 
-KERAS = {"keras": keras, "tf_keras": tf_keras}
 OF_KERAS = {
     "PolynomialDecay": {"decay_steps": 40, "end_learning_rate": 1e-4, "power": 0.5, "cycle": True},
     "ExponentialDecay": {"decay_steps": 8, "decay_rate": 0.9, "staircase": True},
@@ -57,31 +56,29 @@ class Function(keras.optimizers.schedules.LearningRateSchedule):
         return self.function(step)
 
 
-def schedules():
-    for flavour, module in KERAS.items():
-        found = module.optimizers.schedules
-        for name, arguments in OF_KERAS.items():
-            yield f"{flavour}_{name}", getattr(found, name)(0.1, **arguments)
-        yield f"{flavour}_Piecewise", found.PiecewiseConstantDecay([7, 20], [0.1, 0.03, 0.01], name="Piecewise")
-    yield "mine", Mine()
-    yield "mine_of_tf_keras", MineOfTfKeras()
-    yield "cosine", lrops.WarmupCosineDecay(0.1, 3, 40)
-    yield "linear", lrops.WarmupDecay(0.1, 3, 40, decay="linear", dtype="float64")
-    yield "inverse_sqrt", lrops.WarmupInverseSqrt(0.1, 3, dtype="bfloat16")
-    yield "restarts", lrops.WarmupCosineRestarts(0.1, 3, 10, dtype="float16")
-    yield "tunable", lrops.WarmupDecay(tf.Variable(0.1), 3, 40, decay="minus_sqrt")
-    yield "warmup", lrops.LinearWarmup(Mine(), 3)
-
-
-SCHEDULES = dict(schedules())
+SCHEDULES = {
+    "mine": Mine(),
+    "mine_of_tf_keras": MineOfTfKeras(),
+    "cosine": lrops.WarmupCosineDecay(0.1, 3, 40),
+    "linear": lrops.WarmupDecay(0.1, 3, 40, decay="linear", dtype="float64"),
+    "inverse_sqrt": lrops.WarmupInverseSqrt(0.1, 3, dtype="bfloat16"),
+    "restarts": lrops.WarmupCosineRestarts(0.1, 3, 10, dtype="float16"),
+    "tunable": lrops.WarmupDecay(tf.Variable(0.1), 3, 40, decay="minus_sqrt"),
+    "warmup": lrops.LinearWarmup(Mine(), 3),
+}
+for K in (keras, tf_keras):
+    SCHEDULES |= {
+        f"{K.__name__}_{name}": getattr(K.optimizers.schedules, name)(0.1, **arguments)
+        for name, arguments in OF_KERAS.items()
+    }
+    piecewise = K.optimizers.schedules.PiecewiseConstantDecay([7, 20], [0.1, 0.03, 0.01], name="Piecewise")
+    SCHEDULES[f"{K.__name__}_Piecewise"] = piecewise
 ARGUMENTS = {"warmup_steps": 7, "warmup_start": 0.25, "hold_steps": 3, "start_step": 5}
-STEPS = range(-2, 50)
 
 
-def factor(step, warmup_steps=7, warmup_start=0.25, start_step=5):
+def factor(step):
     """The warmup by the reference, in float64."""
-    shape = {"warmup_start": warmup_start, "start_step": start_step, "alpha": 1.0, "dtype": "float64"}
-    return reference.warmup_decay(step, 1.0, warmup_steps, warmup_steps + 1, **shape)
+    return reference.warmup_decay(step, 1.0, 7, 8, warmup_start=0.25, start_step=5, alpha=1.0, dtype="float64")
 
 
 def in_mode(schedule, mode):
@@ -93,7 +90,7 @@ def in_mode(schedule, mode):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_step_of_every_schedule(name, mode):
     plain, warmed = (in_mode(one, mode) for one in (SCHEDULES[name], lrops.LinearWarmup(SCHEDULES[name], **ARGUMENTS)))
-    for step in STEPS:
+    for step in range(-2, 50):
         expected = plain(max(step - 5 - 7 - 3, 0))
         if step < 5 + 7:
             product = np.float64(expected) * factor(step)
@@ -115,18 +112,19 @@ def test_the_bits_are_the_schedules_own_in_every_dtype(mode, dtype):
 
 @pytest.mark.parametrize(
     ("given", "dtype"),
-    [(0.1, "float64"), (1, "float64"), (np.float32(0.1), "float32"), (np.float64(0.1), "float64")],
+    [
+        (0.1, "float64"),
+        (1, "float64"),
+        (np.float32(0.1), "float32"),
+        (np.float64(0.1), "float64"),
+        (keras.Variable(0.1), "float32"),
+    ],
 )
 def test_a_schedule_that_returns_a_number(given, dtype):
-    warmed = lrops.LinearWarmup(Function(lambda step: given), 4)
-    for rate, expected in ((warmed(2), given / 2), (warmed(4), given), (tf.function(warmed)(9), given)):
+    warmed, number = lrops.LinearWarmup(Function(lambda step: given), 4), np.array(given).astype(dtype)
+    for rate, expected in ((warmed(2), number / 2), (warmed(4), number), (tf.function(warmed)(9), number)):
         assert rate.dtype == dtype and rate.numpy() == expected
-    assert lrops.LinearWarmup(Function(lambda step: given), 0)(2) is given
-    variable = keras.Variable(given, dtype=dtype)
-    assert [float(lrops.LinearWarmup(Function(lambda step: variable), 4)(step)) for step in (2, 4)] == [
-        given / 2,
-        given,
-    ]
+    assert lrops.LinearWarmup(warmed.schedule, 0)(2) is given
 
 
 @pytest.mark.parametrize("start_step", [-MAX_STEPS, -1, 0, 1, MAX_STEPS])
@@ -134,9 +132,8 @@ def test_a_schedule_that_returns_a_number(given, dtype):
 def test_no_step_overflows(hold_steps, start_step):
     """The schedule's own step, for every int64: the difference, in [0, 2^63)."""
     given = []
-    warmed = lrops.LinearWarmup(
-        Function(lambda step: given.append(int(step)) or 0.5), 0, hold_steps=hold_steps, start_step=start_step
-    )
+    inner = Function(lambda step: given.append(int(step)) or 0.5)
+    warmed = lrops.LinearWarmup(inner, 0, hold_steps=hold_steps, start_step=start_step)
     begin = start_step + hold_steps
     near = [begin + offset for offset in (-1, 0, 1, 2**62)] + [INT64.min, INT64.max, 0, 2**53 + 1]
     for step in near:
@@ -163,25 +160,23 @@ def test_steps_of_every_kind():
         assert warmed(step) == expected[0]
     assert warmed.on_host(2) == expected[0] and warmed.on_host(2).dtype == np.float32
     np.testing.assert_array_equal(warmed.on_host([2, 9]), expected)
-    with pytest.raises(TypeError, match="int64 holds"):
-        warmed(tf.constant(2.0, tf.float16))
-    with pytest.raises(ValueError, match="whole number"):
-        warmed(2.5)
     with pytest.raises(TypeError, match="was called without a step"):
         warmed()
 
 
-@pytest.mark.parametrize("warmup_steps", [0, 3])
-def test_the_schedule_gets_the_dtype_that_keras_gives(warmup_steps):
+def test_the_schedule_gets_the_dtype_that_keras_gives():
     seen = []
-    warmed = lrops.LinearWarmup(Function(lambda step: seen.append(step) or 0.5), warmup_steps)
-    iterations, variable = keras.Variable(5, dtype="int64"), tf.Variable(5, dtype=tf.int64)
-    for step in (iterations, variable, tf.cast(variable, tf.float32)):
-        warmed(step)
-        if warmup_steps:
-            assert seen[-1].dtype == (tf.float32 if step.dtype == tf.float32 else tf.int64) and seen[-1] == 2
-        else:
-            assert seen[-1] is step
+    inner = Function(lambda step: seen.append(step) or 0.5)
+    variable = tf.Variable(5, dtype=tf.int64)
+    for step, dtype in (
+        (keras.Variable(5, dtype="int64"), tf.int64),
+        (variable, tf.int64),
+        (tf.cast(variable, tf.float32), tf.float32),
+    ):
+        lrops.LinearWarmup(inner, 3)(step)
+        assert seen[-1].dtype == dtype and seen[-1] == 2
+        lrops.LinearWarmup(inner, 0)(step)
+        assert seen[-1] is step
 
 
 def test_a_schedule_that_branches_in_python_says_what_to_write():
@@ -212,8 +207,6 @@ def test_an_int64_tensor_that_the_schedule_cannot_take():
     ("schedule", "fix"),
     [
         (0.1, r"lrops.WarmupCosineDecay\(rate, W, W \+ 1, alpha=1.0\). Received: schedule=0.1"),
-        (np.float32(0.1), "a constant rate"),
-        (tf.constant(0.1), "a constant rate"),
         (keras.Variable(0.1), "a constant rate"),
         (lambda step: 0.1, r"__call__\(self, step\) of a subclass"),
         (keras.optimizers.SGD(0.1), "pass the LinearWarmup to the optimizer"),
@@ -246,10 +239,8 @@ def test_wrong_arguments(arguments, error, said):
 
 
 def test_an_argument_cannot_be_assigned():
-    warmed = lrops.LinearWarmup(Mine(), 10)
-    for name in ("schedule", "warmup_steps", "warmup_start", "hold_steps", "start_step", "name"):
-        with pytest.raises(AttributeError, match=f"{name} cannot be assigned.* make a new LinearWarmup .*again. Rec"):
-            setattr(warmed, name, 3)
+    with pytest.raises(AttributeError, match="schedule cannot be assigned.* make a new LinearWarmup .*again. Received"):
+        lrops.LinearWarmup(Mine(), 10).schedule = Mine()
 
 
 def test_the_name_is_that_of_the_operations():
@@ -260,9 +251,9 @@ def test_the_name_is_that_of_the_operations():
 
 
 def same(one, other):
-    for step in (0, 5, 10, 30):
-        assert one(step) == other(step)
-    return one.get_config() == other.get_config()
+    """Whether both are the same warmup of the same schedule."""
+    rates = all(one(step) == other(step) for step in (0, 5, 10, 30))
+    return rates and type(one.schedule) is type(other.schedule) and one.get_config() == other.get_config()
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -273,9 +264,12 @@ def test_a_config_a_copy_and_a_pickle(name):
     assert config == json.loads(json.dumps(warmed.get_config()))  # from_config left it as it was
     for one in (again, copy.copy(warmed), copy.deepcopy(warmed), pickle.loads(pickle.dumps(warmed))):  # noqa: S301
         assert same(one, warmed)
-        assert type(one.schedule) is type(warmed.schedule)
     assert copy.deepcopy(warmed).schedule is not warmed.schedule
-    assert repr(warmed).startswith("lrops.LinearWarmup(schedule=")
+
+
+def test_a_repr_needs_no_config():
+    schedule = Function(None)
+    assert repr(lrops.LinearWarmup(schedule, 5)).startswith(f"lrops.LinearWarmup(schedule={schedule}, warmup_steps=5")
 
 
 def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
@@ -285,44 +279,31 @@ def test_the_keras_that_saved_it_must_be_imported(monkeypatch):
         lrops.LinearWarmup.from_config(config)
 
 
-def model_of(module, schedule, optimizer=None):
-    model = module.Sequential([module.layers.Input((1,)), module.layers.Dense(1, use_bias=False)])
-    model.compile((optimizer or module.optimizers.AdamW)(schedule), "mse")
-    return model
-
-
 INNER = {
-    "theirs": lambda module: module.optimizers.schedules.PolynomialDecay(0.1, 8),
-    "mine": lambda module: Mine() if module is keras else MineOfTfKeras(),
-    "ours": lambda module: lrops.WarmupDecay(0.1, 2, 8, decay="linear"),
-    "the_other_keras": lambda module: ({keras, tf_keras} - {module}).pop().optimizers.schedules.PolynomialDecay(0.1, 8),
-    "nested": lambda module: lrops.LinearWarmup(module.optimizers.schedules.PolynomialDecay(0.1, 8), 0, hold_steps=2),
+    "theirs": lambda K: K.optimizers.schedules.PolynomialDecay(0.1, 8),
+    "mine": lambda K: Mine() if K is keras else MineOfTfKeras(),
+    "ours": lambda K: lrops.WarmupDecay(0.1, 2, 8, decay="linear"),
+    "the_other_keras": lambda K: ({keras, tf_keras} - {K}).pop().optimizers.schedules.PolynomialDecay(0.1, 8),
+    "nested": lambda K: lrops.LinearWarmup(K.optimizers.schedules.PolynomialDecay(0.1, 8), 0, hold_steps=2),
 }
 
 
 @pytest.mark.parametrize("inner", INNER)
-@pytest.mark.parametrize(
-    ("flavour", "file"), [("keras", "model.keras"), ("tf_keras", "model.keras"), ("tf_keras", "model.h5")]
-)
-def test_a_saved_model(flavour, file, inner, tmp_path):
+@pytest.mark.parametrize(("K", "file"), [(keras, "model.keras"), (tf_keras, "model.keras"), (tf_keras, "model.h5")])
+def test_a_saved_model(K, file, inner, tmp_path):
     if (file, inner) == ("model.h5", "mine"):
         pytest.skip("tf_keras itself loads no registered schedule from .h5")
-    module = KERAS[flavour]
-    warmed = lrops.LinearWarmup(INNER[inner](module), 3)
-    model = model_of(module, warmed)
-    history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-    assert history.history["learning_rate"] == [warmed(9)]
+    warmed = lrops.LinearWarmup(INNER[inner](K), 3)
+    fit(model := dense_model(K.optimizers.AdamW(warmed), K))
     model.save(tmp_path / file)
-    again = module.models.load_model(tmp_path / file)
-    assert int(again.optimizer.iterations.numpy()) == 10
-    found = again.optimizer._learning_rate
-    assert type(found.schedule) is type(warmed.schedule) and same(found, warmed)
+    again = K.models.load_model(tmp_path / file).optimizer
+    assert count(again) == 20 and same(again._learning_rate, warmed)
 
 
-def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype(tmp_path):
+def test_the_logger_gives_a_legacy_optimizers_schedule_its_dtype():
     """The schedule dies on an int64."""
-    warmed = lrops.LinearWarmup(Function(lambda step: 0.1 * tf.math.rsqrt(step + 1.0)), 2)
-    for schedule in (warmed, lrops.LinearWarmup(warmed.schedule, 0)):
-        model = model_of(tf_keras, schedule, tf_keras.optimizers.legacy.SGD)
-        history = model.fit(ROWS, ROWS, batch_size=1, verbose=0, callbacks=[lrops.LearningRateLogger()])
-        assert history.history["learning_rate"] == [schedule(tf.constant(9.0))]
+    inner = Function(lambda step: 0.1 * tf.math.rsqrt(step + 1.0))
+    for schedule in (lrops.LinearWarmup(inner, 2), lrops.LinearWarmup(inner, 0)):
+        model = dense_model(tf_keras.optimizers.legacy.SGD(schedule), tf_keras)
+        history = fit(model, lrops.LearningRateLogger(), epochs=1).history
+        assert history["learning_rate"] == [schedule(tf.constant(9.0))]

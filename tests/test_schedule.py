@@ -1,4 +1,4 @@
-"""The schedule under Keras 3: the steps that it accepts, how it is saved, its graph nodes, and training."""
+"""What all curves share under Keras 3: the steps that they accept, the saved form, the graph's nodes, and training."""
 
 import json
 
@@ -6,13 +6,25 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Curve, schedule_of
+from conftest import Curve, Decay, InverseSqrt, Restarts, schedule_of
+from training import count, dense_model, fit, nodes
 
 import lrops
 from lrops import reference
 
 CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
 EXPECTED = reference.warmup_decay(np.arange(60), **CURVE.arguments())
+SHARED = {"initial_learning_rate": 0.01, "warmup_steps": 8}
+CASES = {
+    "cosine": CURVE,
+    "cosine_of_fractions": Curve(alpha=1 / 3, warmup_start=0.1, hold_steps=7, start_step=-1),
+    "linear": Decay(**SHARED, total_steps=40, decay="linear"),
+    "minus_sqrt": Decay(**SHARED, total_steps=40, decay="minus_sqrt"),
+    "inverse_sqrt": InverseSqrt(**SHARED),
+    "restarts": Restarts(**SHARED, first_decay_steps=8, m_mul=0.5),
+    "restarts_counted": Restarts(first_decay_steps=8, t_mul=1.1, cycles=3, alpha=1 / 3, warmup_steps=8),
+}
+every_case = pytest.mark.parametrize("curve", CASES.values(), ids=CASES)
 
 
 KINDS = {
@@ -40,60 +52,6 @@ def test_every_kind_of_step(kind, shape):
         assert (rate.numpy() == EXPECTED[5]).all()
 
 
-def test_config_goes_through_json_and_back():
-    for curve in (CURVE, Curve(alpha=1 / 3, warmup_start=0.1, hold_steps=7, start_step=-1)):
-        schedule = schedule_of(curve, "float64")
-        config = json.loads(json.dumps(schedule.get_config()))
-        again = lrops.WarmupCosineDecay.from_config(config)
-        assert again.get_config() == schedule.get_config() == curve.arguments(dtype="float64", name="WarmupCosineDecay")
-        assert vars(again) == vars(schedule)
-        assert eval(repr(again), {"lrops": lrops}).get_config() == config  # noqa: S307
-
-    assert keras.saving.serialize_keras_object(schedule)["registered_name"] == "lrops>WarmupCosineDecay"
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
-    assert isinstance(again, lrops.WarmupCosineDecay) and again.get_config() == config
-
-
-def test_a_repr_needs_no_config():
-    class NoConfig(keras.optimizers.schedules.LearningRateSchedule):
-        def __call__(self, step):
-            return 0.1
-
-        def __repr__(self):
-            return "NoConfig()"
-
-    expected = "lrops.LinearWarmup(schedule=NoConfig(), warmup_steps=5"
-    assert repr(lrops.LinearWarmup(NoConfig(), 5)).startswith(expected)
-
-
-def test_a_running_optimizer_survives_a_keras_file(tmp_path):
-    rows = np.random.default_rng(0).normal(size=(64, 4)).astype("float32"), np.zeros((64, 1), "float32")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.AdamW(schedule_of(CURVE)), "mse")
-    model.fit(*rows, batch_size=8, epochs=2, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert int(again.optimizer.iterations.numpy()) == 16
-    assert float(again.optimizer.learning_rate) == EXPECTED[16]
-    for one in (model, again):
-        one.fit(*rows, batch_size=8, epochs=1, verbose=0, shuffle=False)
-    for left, right in zip(model.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(left.numpy(), right.numpy())
-
-
-def test_an_evaluation_is_one_node_whose_shape_is_known():
-    iterations = keras.Variable(3, dtype="int64")
-    for schedule, arguments, expected in (
-        (schedule_of(CURVE), [tf.TensorSpec([None, 3], tf.int64)], {"Lrops>WarmupDecay"}),
-        (lambda: schedule_of(CURVE)(iterations), [], {"Lrops>WarmupDecay", "ReadVariableOp"}),
-    ):
-        function = tf.function(schedule).get_concrete_function(*arguments)
-        types = [node.type for node in function.graph.get_operations()]
-        assert sorted(set(types) - {"Placeholder", "Identity", "NoOp"}) == sorted(expected)
-        assert types.count("Lrops>WarmupDecay") == 1
-        assert function.output_shapes.as_list() == ([None, 3] if arguments else [])
-
-
 def test_the_step_has_no_gradient():
     step = tf.Variable(5, dtype=tf.int64)
     weight = tf.Variable(2.0)
@@ -102,8 +60,49 @@ def test_the_step_has_no_gradient():
     assert tape.gradient(loss, [weight, step]) == [EXPECTED[5], None]
 
 
-def test_it_maps_over_a_dataset_and_vectorizes():
-    steps = tf.data.Dataset.range(60).map(schedule_of(CURVE), num_parallel_calls=2)
-    assert [rate.numpy() for rate in steps] == EXPECTED.tolist()
+def test_it_vectorizes():
     rates = tf.vectorized_map(schedule_of(CURVE), tf.range(60, dtype=tf.int64))
     assert rates.numpy().tobytes() == EXPECTED.tobytes()
+
+
+@every_case
+def test_config_goes_through_json_and_back(curve):
+    schedule = schedule_of(curve, "float64")
+    config = json.loads(json.dumps(schedule.get_config()))
+    assert config == curve.arguments() | {"dtype": "float64", "name": curve.schedule.__name__}
+    saved = keras.saving.serialize_keras_object(schedule)
+    assert saved["registered_name"] == f"lrops>{curve.schedule.__name__}"
+    for again in (curve.schedule.from_config(config), keras.saving.deserialize_keras_object(saved)):
+        assert type(again) is curve.schedule and vars(again) == vars(schedule)
+    assert vars(eval(repr(schedule))) == vars(schedule)  # noqa: S307
+
+
+@every_case
+def test_an_evaluation_is_one_node_whose_shape_is_known(curve):
+    function, steps = tf.function(schedule_of(curve)), tf.TensorSpec([None, 3], tf.int64)
+    found = [node.op for node in nodes(function, steps) if node.op not in ("Placeholder", "Identity", "NoOp")]
+    assert found == ["Lrops>" + curve.schedule.__name__.replace("CosineDecay", "Decay")]
+    assert function.get_concrete_function(steps).output_shapes.as_list() == [None, 3]
+
+
+@every_case
+def test_it_trains_is_logged_and_goes_through_a_keras_file(curve, tmp_path):
+    model = dense_model(keras.optimizers.AdamW(schedule_of(curve)))
+    history = fit(model, lrops.LearningRateLogger(), epochs=3).history
+    rates = curve.reference(np.arange(31), **curve.arguments())
+    assert history["learning_rate"] == rates[9:30:10].tolist()  # by the last batch of each epoch
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras").optimizer
+    assert count(again) == 30 and float(again.learning_rate) == rates[30]
+
+
+@every_case
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_variable_holds_the_peak(curve, jit_compile):
+    peak, steps = tf.Variable(0.5), [0, 4, 8, 12, 16, 24, 32]
+    schedule = curve.schedule(**curve.arguments(initial_learning_rate=peak))
+    rates = tf.function(schedule.__call__, jit_compile=jit_compile)
+    for value in (0.5, 0.25):
+        peak.assign(value)
+        expected = curve.reference(steps, **curve.arguments(initial_learning_rate=value)).tolist()
+        assert rates(tf.constant(steps)).numpy().tolist() == schedule.on_host(steps).tolist() == expected

@@ -43,6 +43,13 @@ def model_of(rate, K=keras, steps_per_execution=1, run_eagerly=False, jit_compil
     return model
 
 
+def dense_model(optimizer, K=keras):
+    """A model of Keras' own layers, which can be saved."""
+    model = K.Sequential([K.Input((1,)), K.layers.Dense(1, use_bias=False)])
+    model.compile(optimizer, "mse")
+    return model
+
+
 def count(optimizer):
     """The optimizer's updates. (`int(optimizer.iterations)` fails in Keras 3.0 and under a strategy.)"""
     return int(optimizer.iterations.numpy())
