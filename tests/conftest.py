@@ -1,8 +1,8 @@
 """The tables that every test shares: curves, tolerances, and the modes in which a rate can be computed."""
 
 import dataclasses
+import functools
 import itertools
-import multiprocessing
 import os
 import random
 import shutil
@@ -24,12 +24,7 @@ LARGEST = {"float16": 65504.0}
 
 # The greatest distance from the true value, in units in the last place of the output dtype. 0.5 is correct rounding;
 # what is above it is the 2^-59 of the formula, seen from the dtype's precision.
-TOLERANCE_ULP = {
-    "float16": 0.5 + 1e-9,
-    "bfloat16": 0.5 + 1e-9,
-    "float32": 0.5 + 1e-9,
-    "float64": 0.5 + 2**-6,
-}
+TOLERANCE_ULP = dict.fromkeys(DTYPES, 0.5 + 1e-9) | {"float64": 0.5 + 2**-6}
 
 
 class Case:
@@ -279,8 +274,7 @@ CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restart
 
 def held_by(dtype, curves=CURVES):
     """The curves whose peak `dtype` can hold, by name. lrops rejects the others: see test_arguments.py."""
-    smallest = 2.0 ** PRECISION[dtype][1]
-    largest = LARGEST.get(dtype, np.inf)
+    smallest, largest = 2.0 ** PRECISION[dtype][1], LARGEST.get(dtype, np.inf)
     return {name: curve for name, curve in curves.items() if smallest <= curve.initial_learning_rate <= largest}
 
 
@@ -299,33 +293,23 @@ def schedule_of(curve, dtype="float32"):
     return curve.schedule(**curve.arguments(dtype=dtype))
 
 
-def _eager(curve, steps, dtype):
-    return schedule_of(curve, dtype)(tf.constant(steps)).numpy()
+def _in_tensorflow(call_of, device=None):
+    def mode(curve, steps, dtype):
+        with tf.device(device):
+            return call_of(schedule_of(curve, dtype))(tf.constant(steps)).numpy()
 
-
-def _graph(curve, steps, dtype):
-    return tf.function(schedule_of(curve, dtype))(tf.constant(steps)).numpy()
-
-
-def _xla(curve, steps, dtype):
-    return tf.function(schedule_of(curve, dtype), jit_compile=True)(tf.constant(steps)).numpy()
-
-
-def _python(curve, steps, dtype):
-    return curve.native(steps, **curve.arguments(dtype=dtype))
-
-
-def _on_gpu(mode):
-    def on_gpu(curve, steps, dtype):
-        with tf.device("GPU:0"):
-            return mode(curve, steps, dtype)
-
-    return on_gpu
+    return mode
 
 
 # Every way to compute a rate: (curve, steps, dtype) -> array. With a GPU, on that too: see tests/gpu.
-MODES = {"eager": _eager, "graph": _graph, "xla": _xla, "python": _python}
-GPU_MODES = {f"gpu_{name}": _on_gpu(MODES[name]) for name in ("eager", "graph", "xla")}
+_CALLS = {
+    "eager": lambda schedule: schedule,
+    "graph": tf.function,
+    "xla": functools.partial(tf.function, jit_compile=True),
+}
+MODES = {name: _in_tensorflow(call_of) for name, call_of in _CALLS.items()}
+MODES["python"] = lambda curve, steps, dtype: curve.native(steps, **curve.arguments(dtype=dtype))
+GPU_MODES = {f"gpu_{name}": _in_tensorflow(call_of, "GPU:0") for name, call_of in _CALLS.items()}
 SEES_GPU = bool(tf.config.list_physical_devices("GPU"))
 
 
@@ -349,15 +333,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="TensorFlow sees no GPU"))
 
 
-def _has_locks():
-    try:
-        multiprocessing.Lock()
-    except OSError:
-        return False
-    return True
-
-
-needs_locks = pytest.mark.skipif(not _has_locks(), reason="Python has no locks of multiprocessing here: no /dev/shm?")
+needs_locks = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm for locks of multiprocessing")
 
 
 def named(text):

@@ -95,49 +95,29 @@ def test_a_write_to_the_peak_in_between_is_seen(write, jit_compile):
     assert products(function) == 2
 
 
-def test_a_write_through_another_handle_of_the_peak_ends_the_merging():
-    """TensorFlow orders only accesses through one handle, so either value may be read here."""
-    peak, step = tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
-    schedule, alias = schedule_with(peak), tf.identity(peak.handle)
+PEAK, OTHER = tf.Variable(1.0), tf.Variable(1.0)
+ALIAS = tf.identity(PEAK.handle)
+# A write that may be one to PEAK, and the argument for which the function is traced.
+MAY_WRITE = {
+    # TensorFlow orders only accesses through one handle, so either value may be read here.
+    "through_another_handle": (lambda _: tf.raw_ops.AssignAddVariableOp(resource=ALIAS, value=1.0), OTHER),
+    # Later, the function may be called with another variable, without a new trace.
+    "to_an_argument": (lambda argument: argument.assign_add(1.0), OTHER),
+    "to_a_variable_while_the_peak_is_an_argument": (lambda _: OTHER.assign_add(1.0), PEAK),
+}
+
+
+@pytest.mark.parametrize("write", MAY_WRITE)
+def test_a_write_to_what_may_be_the_peak_ends_the_merging(write):
+    (write, traced_for), step, schedule = MAY_WRITE[write], tf.Variable(8, dtype=tf.int64), schedule_with(PEAK)
 
     @tf.function
-    def function():
+    def function(argument):
         before = schedule(step)
-        tf.raw_ops.AssignAddVariableOp(resource=alias, value=1.0)
+        write(argument)
         return before, schedule(step)
 
-    assert products(function) == 2
-
-
-def test_a_write_to_an_argument_that_may_be_the_peak_ends_the_merging():
-    """A function traced for one variable is called with another, without a new trace."""
-    peak, other, step = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(8, dtype=tf.int64)
-    schedule = schedule_with(peak)
-
-    @tf.function
-    def function(variable):
-        before = schedule(step)
-        with tf.control_dependencies([before]):
-            variable.assign_add(1.0)
-        return before, schedule(step)
-
-    np.testing.assert_array_equal(function(other), [1.0, 1.0])
-    assert function(peak)[0] == 1.0
-    assert function.experimental_get_tracing_count() == 1
-    assert products(function, other) == 2
-
-
-def test_a_peak_that_is_an_argument_too_may_be_another_variable_later():
-    peak, other, step = tf.Variable(1.0), tf.Variable(5.0), tf.Variable(8, dtype=tf.int64)
-    schedule = schedule_with(peak)
-
-    @tf.function
-    def function(variable):
-        before = schedule(step)
-        other.assign_add(1.0)
-        return before, schedule(step)
-
-    assert products(function, peak) == 2
+    assert products(function, traced_for) == 2
 
 
 @pytest.mark.parametrize("jit_compile", [None, False, True], ids=["eager", "graph", "xla"])
@@ -159,17 +139,17 @@ def test_gradients_flow_to_the_peak(jit_compile):
 @pytest.mark.parametrize(
     ("peak", "error", "said"),
     [
-        (lambda: tf.Variable([1.0, 2.0]), TypeError, "floating scalar"),
-        (lambda: tf.Variable(1), TypeError, "floating scalar"),
-        (lambda: tf.Variable(1.0, shape=tf.TensorShape(None)), TypeError, "must be a floating scalar"),
-        (lambda: tf.Variable(0.0), ValueError, "initial_learning_rate=0"),
-        (lambda: tf.Variable(float("nan")), ValueError, "initial_learning_rate=nan"),
-        (lambda: tf.constant(1.0), TypeError, "must be a number"),
+        (tf.Variable([1.0, 2.0]), TypeError, "floating scalar"),
+        (tf.Variable(1), TypeError, "floating scalar"),
+        (tf.Variable(1.0, shape=tf.TensorShape(None)), TypeError, "must be a floating scalar"),
+        (tf.Variable(0.0), ValueError, "initial_learning_rate=0"),
+        (tf.Variable(float("nan")), ValueError, "initial_learning_rate=nan"),
+        (tf.constant(1.0), TypeError, "must be a number"),
     ],
 )
 def test_what_raises(peak, error, said):
     with pytest.raises(error, match=said):
-        schedule_with(peak())
+        schedule_with(peak)
 
 
 @pytest.mark.parametrize("resource", [True, False])
