@@ -65,6 +65,13 @@ def run_snippet(code, *arguments, folder, **environment):
     return subprocess.CompletedProcess([code, *arguments], exitcode, *said)
 
 
+def output_of(code, *arguments, folder, **environment):
+    """What a snippet prints, as in `run_snippet`. It must end without an error."""
+    result = run_snippet(code, *arguments, folder=folder, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def start_snippet(code, *arguments, folder, stdout, stderr, **environment):
     """Starts what `run_snippet` runs; its output goes to these two files. Gives a `multiprocessing.Process`."""
     with mock.patch.dict(os.environ, ENVIRONMENT), mock.patch.object(sys, "warnoptions", []):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from conftest import MIRRORED, Curve, schedule_of
-from processes import run_snippet
+from processes import output_of
 from training import WRITERS, apply, dense_model, evaluations, fit, model_of
 
 import lrops
@@ -208,13 +208,11 @@ with strategy.scope():
 assert schedule(count) == tf.function(lambda: schedule(count))() == schedule.on_host(5)
 expected = float(schedule.on_host(range(12)).sum(dtype="float64"))
 assert abs(-weight.numpy() - expected) < 1e-6 * expected, (weight.numpy(), expected)
-print("followed")
 """
 
 
 def test_under_a_mirrored_strategy(tmp_path):
-    result = run_snippet(MIRRORED + MIRRORED_LEGACY, folder=tmp_path)
-    assert result.returncode == 0 and "followed" in result.stdout, result.stderr
+    output_of(MIRRORED + MIRRORED_LEGACY, folder=tmp_path)
 
 
 # What a layer computes in, which casts its weights. "inside" is a layer in float32 that is called by one in float16:

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from processes import run_snippet
+from processes import output_of, run_snippet
+from training import dense_model, fit
 
 import lrops
 from lrops import reference
@@ -52,17 +53,15 @@ import tensorflow as tf
 module = tf.saved_model.load("model")
 print([float(module.step()) for _ in range(30)])
 """
-    result = run_snippet("import lrops" + load, folder=tmp_path)
-    assert result.stdout == f"{reference.warmup_decay(np.arange(5, 35), 0.01, 8, 40).tolist()}\n", result.stderr
+    rates = reference.warmup_decay(np.arange(5, 35), 0.01, 8, 40).tolist()
+    assert output_of("import lrops" + load, folder=tmp_path) == f"{rates}\n"
     result = run_snippet(load, folder=tmp_path)
     assert result.returncode == 1 and NAME in result.stderr.strip().splitlines()[-1], result.stderr
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_exported_model_holds_no_op(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100)), "mse")
-    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    fit(model := dense_model(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100))))
     model.export(tmp_path / "exported", verbose=False)
     assert b"Lrops" not in (tmp_path / "exported/saved_model.pb").read_bytes()
 
@@ -72,8 +71,7 @@ def test_saved_model_cli(saved):
     script = "from tensorflow.python.tools import saved_model_cli; saved_model_cli.main()"
     result = run_snippet(script, *run, folder=saved)
     assert result.returncode == 1 and f"Op type not registered '{NAME}'" in result.stderr, result
-    result = run_snippet(f"import lrops; {script}", *run, folder=saved)
-    assert result.returncode == 0 and "0.0005" in result.stdout, result
+    assert "0.0005" in output_of(f"import lrops; {script}", *run, folder=saved)
 
 
 def test_a_process_that_loads_the_op_library_by_its_path(saved):
@@ -89,8 +87,7 @@ assert cc.TF_LoadLibrary({lrops.op_library_path()!r}.encode(), status)
 assert framework.TF_GetCode(status) == 0 and "lrops" not in sys.modules
 print(tf.saved_model.load({str(saved)!r}).signatures["serving_default"](tf.constant(5, tf.int64))["rate"].numpy())
 """
-    result = run_snippet(script, folder=saved)
-    assert result.stdout == "0.0005\n", result.stderr
+    assert output_of(script, folder=saved) == "0.0005\n"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -127,6 +124,5 @@ except tf.errors.UnknownError as error:
     print(error)
 print(dtensor.fetch_layout(dtensor.copy_to_mesh(schedule(tf.constant(5)), layout)) == layout)
 """
-    result = run_snippet(script, folder=tmp_path)
-    assert f"'tf.{NAME}' op does not implement layout propagation" in result.stdout, result
-    assert result.stdout.endswith("True\n"), result
+    said = output_of(script, folder=tmp_path)
+    assert f"'tf.{NAME}' op does not implement layout propagation" in said and said.endswith("True\n")

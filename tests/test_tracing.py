@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import MIRRORED, Curve, schedule_of
-from processes import run_snippet
+from processes import output_of
 from tensorflow.python.distribute import distribute_utils, packed_distributed_variable, ps_values
 from training import BOTH, WRITERS, adamw, evaluations, fit, model_of
 
@@ -347,9 +347,7 @@ assert [float(rate) for rate in run()] == [0, 1]
 
 
 def test_each_replica_evaluates_for_itself(tmp_path):
-    result = run_snippet(MIRRORED + EVALUATE, folder=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[-3:-1] == [str(["CPU:0"] * 2 + ["CPU:1"] * 2)] * 2
+    assert output_of(MIRRORED + EVALUATE, folder=tmp_path) == f"{['CPU:0'] * 2 + ['CPU:1'] * 2}\n" * 2
 
 
 def test_a_schedule_that_waits_for_an_operation_is_not_merged():
