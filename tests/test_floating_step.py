@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from conftest import MIRRORED, Curve, schedule_of
+from conftest import MIRRORED
 from processes import output_of
-from training import WRITERS, apply, dense_model, evaluations, fit, model_of
+from training import ARGUMENTS, EXPECTED, WRITERS, apply, dense_model, evaluations, fit, model_of
 
 import lrops
-from lrops import reference
 
 LEGACY = tf_keras.optimizers.legacy
-CURVE = Curve(initial_learning_rate=0.01, warmup_steps=8, total_steps=40)
-EXPECTED = reference.warmup_decay(np.arange(60), **CURVE.arguments())
+COSINE = lrops.WarmupCosineDecay(*ARGUMENTS)
+FAR = lrops.WarmupCosineDecay(1.0, 8, 2**25, dtype="float64")
 
 
 def cast(step):
@@ -35,18 +34,18 @@ FLOATS = {
 
 @pytest.mark.parametrize("kind", FLOATS)
 def test_a_whole_number_is_a_step(kind):
-    step, schedule = FLOATS[kind](5.0), schedule_of(CURVE)
-    for rate in (schedule(step), tf.function(lambda: schedule(step))(), schedule.on_host(step)):
+    step = FLOATS[kind](5.0)
+    for rate in (COSINE(step), tf.function(lambda: COSINE(step))(), COSINE.on_host(step)):
         assert np.shape(rate) == np.shape(step) and (np.asarray(rate) == EXPECTED[5]).all()
     argument = tf.convert_to_tensor(step)
     for jit_compile in (False, True):
-        assert (tf.function(schedule, jit_compile=jit_compile)(argument).numpy() == EXPECTED[5]).all()
+        assert (tf.function(COSINE, jit_compile=jit_compile)(argument).numpy() == EXPECTED[5]).all()
 
 
 @pytest.mark.parametrize("call", ["__call__", "on_host"])
 @pytest.mark.parametrize("kind", FLOATS)
 def test_what_is_no_step_raises_where_it_can_be_seen(kind, call):
-    evaluate = getattr(schedule_of(CURVE), call)
+    evaluate = getattr(COSINE, call)
     for value in (1.5, -0.25, np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match="step counts optimizer updates and must be a whole number.*Received: ste"):
             evaluate(FLOATS[kind](value))
@@ -59,40 +58,38 @@ def test_what_is_no_step_raises_where_it_can_be_seen(kind, call):
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_what_cannot_be_seen_is_rounded_down_and_clamped(dtype, jit_compile):
-    schedule = lrops.WarmupCosineDecay(0.01, 8, 40, start_step=-4)
+    schedule = lrops.WarmupCosineDecay(*ARGUMENTS, start_step=-4)
     function = tf.function(schedule, jit_compile=jit_compile)
     seen = [5.75, -0.5, 2.0**63, 1e30, np.inf, -(2.0**63), -1e30, -np.inf]
     assert function(tf.constant(seen, dtype)).numpy().tolist() == EXPECTED[[9, 3, 40, 40, 40, 0, 0, 0]].tolist()
 
 
 def test_a_float32_count_is_exact_up_to_2_24():
-    schedule = lrops.WarmupCosineDecay(1.0, 8, 2**25, dtype="float64")
     count = tf.Variable(2**24, dtype=tf.int64)
-    function = tf.function(lambda: schedule(cast(count)))
-    assert function() == schedule(np.float32(2**24)) == schedule.on_host(2**24)
+    function = tf.function(lambda: FAR(cast(count)))
+    assert function() == FAR(np.float32(2**24)) == FAR.on_host(2**24)
     count.assign(2**24 + 1)
-    assert function() == schedule(np.float32(2**24 + 1)) == schedule.on_host(2**24) != schedule(count)
+    assert function() == FAR(np.float32(2**24 + 1)) == FAR.on_host(2**24) != FAR(count)
 
 
 def test_a_number_on_the_host_is_what_callbacks_take():
-    schedule = schedule_of(CURVE)
-    assert isinstance(schedule.on_host(3), np.float32) and schedule.on_host(3) == EXPECTED[3]
-    assert isinstance(schedule_of(CURVE, "float64").on_host(np.int64(3)), np.float64)
+    assert isinstance(COSINE.on_host(3), np.float32) and COSINE.on_host(3) == EXPECTED[3]
+    assert isinstance(lrops.WarmupCosineDecay(*ARGUMENTS, dtype="float64").on_host(np.int64(3)), np.float64)
     assert isinstance(lrops.WarmupCosineDecay(tf.Variable(0.1), 4, 8).on_host(3), np.float32)
     model = model_of(0.1)
-    fit(model, keras.callbacks.LearningRateScheduler(schedule.on_host))
+    fit(model, keras.callbacks.LearningRateScheduler(COSINE.on_host))
     assert model.optimizer.learning_rate == EXPECTED[1]
 
 
 def test_a_cast_in_an_xla_context_or_in_the_function_outside():
-    step, schedule = tf.Variable(5, dtype=tf.int64), schedule_of(CURVE)
-    captured = tf.function(lambda step: tf.function(lambda: schedule(step))())
-    given = tf.function(lambda step: tf.function(schedule)(step))
+    step = tf.Variable(5, dtype=tf.int64)
+    captured = tf.function(lambda step: tf.function(lambda: COSINE(step))())
+    given = tf.function(lambda step: tf.function(COSINE)(step))
 
     @tf.function
     def function():
         (inside,) = tf.xla.experimental.compile(lambda: cast(step))
-        return schedule(inside), captured(cast(step)), given(cast(step))
+        return COSINE(inside), captured(cast(step)), given(cast(step))
 
     assert list(map(float, function())) == EXPECTED[[5, 5, 5]].tolist()
 
@@ -102,7 +99,7 @@ def test_a_cast_in_an_xla_context_or_in_the_function_outside():
 @pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "RMSprop", "SGD"])
 def test_every_legacy_optimizer(name):
     """Each moves as with a constant that is assigned the rate of each step."""
-    schedule = lrops.WarmupCosineDecay(0.01, 8, 40, warmup_start=0.5)
+    schedule = lrops.WarmupCosineDecay(*ARGUMENTS, warmup_start=0.5)
     ours, theirs = getattr(LEGACY, name)(schedule), getattr(LEGACY, name)(0.0)
     weight, expected = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
     ours._create_all_weights([weight])
@@ -123,10 +120,9 @@ class Decoupled(LEGACY.SGD):
         return variable.assign_sub(rate * gradient)
 
 
-@pytest.mark.parametrize("warmup", [False, True])
-def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(warmup):
-    weights = [tf.Variable(0.0) for _ in range(5)]
-    optimizer = Decoupled(lrops.LinearWarmup(schedule_of(CURVE), 0) if warmup else schedule_of(CURVE))
+@pytest.mark.parametrize("schedule", [COSINE, lrops.LinearWarmup(COSINE, 0)])
+def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(schedule):
+    weights, optimizer = [tf.Variable(0.0) for _ in range(5)], Decoupled(schedule)
     optimizer._create_all_weights(weights)
 
     @tf.function
@@ -143,48 +139,47 @@ def test_an_optimizer_that_reads_the_rate_for_each_variable_evaluates_once(warmu
 
 @pytest.mark.parametrize("writer", ["assign_add", "nested", "in_a_branch"])
 def test_a_write_between_a_cast_and_its_evaluation_is_seen(writer):
-    variable, schedule = tf.Variable(3, dtype=tf.int64), schedule_of(CURVE)
+    variable = tf.Variable(3, dtype=tf.int64)
 
     @tf.function
     def function():
         early = cast(variable)
-        first = schedule(cast(variable))
+        first = COSINE(cast(variable))
         WRITERS[writer](variable)
         late = cast(variable)
-        return first, schedule(late), schedule(early), schedule(late), schedule(variable), schedule(cast(variable))
+        return first, COSINE(late), COSINE(early), COSINE(late), COSINE(variable), COSINE(cast(variable))
 
     for count in (3, 4):
         rates = EXPECTED[[count, count + 1, count, count + 1, count + 1, count + 1]]
         np.testing.assert_array_equal(function(), rates)
 
 
-def test_a_count_of_another_dtype_is_another_step():
+@pytest.mark.parametrize("schedule", [FAR, lrops.LinearWarmup(FAR, 0)])
+def test_a_count_of_another_dtype_is_another_step(schedule):
     count = tf.Variable(2**24 + 1, dtype=tf.int64)
-    schedule = schedule_of(Curve(initial_learning_rate=1.0, warmup_steps=8, total_steps=2**25), "float64")
-    for one in (schedule, lrops.LinearWarmup(schedule, 0)):
 
-        @tf.function
-        def function(one=one):
-            read = tf.convert_to_tensor(count)
-            return one(cast(read)), one(tf.cast(cast(read), tf.float64)), one(tf.cast(read, tf.float64)), one(read)
+    @tf.function
+    def function():
+        read = tf.convert_to_tensor(count)
+        steps = cast(read), tf.cast(cast(read), tf.float64), tf.cast(read, tf.float64), read
+        return [schedule(step) for step in steps]
 
-        np.testing.assert_array_equal(function(), schedule.on_host([2**24, 2**24, 2**24 + 1, 2**24 + 1]))
+    np.testing.assert_array_equal(function(), FAR.on_host([2**24, 2**24, 2**24 + 1, 2**24 + 1]))
 
 
 def test_it_is_saved_with_a_legacy_optimizer(tmp_path):
-    fit(model := dense_model(LEGACY.Adam(schedule_of(CURVE)), tf_keras))
+    fit(model := dense_model(LEGACY.Adam(COSINE), tf_keras))
     model.save(tmp_path / "model.keras")
     again = tf_keras.models.load_model(tmp_path / "model.keras")
-    assert again.optimizer.learning_rate.get_config() == schedule_of(CURVE).get_config()
+    assert again.optimizer.learning_rate.get_config() == COSINE.get_config()
 
 
 @pytest.mark.parametrize("resource", [True, False])
 def test_in_a_session(resource):
-    schedule = schedule_of(CURVE)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         step = tf.compat.v1.get_variable("step", initializer=tf.constant(7, tf.int64), use_resource=resource)
         five = tf.compat.v1.placeholder_with_default(np.float64(5), [])
-        rates = [schedule(step), schedule(cast(step)), schedule(five)]
+        rates = [COSINE(step), COSINE(cast(step)), COSINE(five)]
         session.run(tf.compat.v1.global_variables_initializer())
         assert session.run(rates) == EXPECTED[[7, 7, 5]].tolist()
 

@@ -16,14 +16,6 @@ from training import count, dense_model, fit
 import lrops
 from lrops import reference
 
-OF_KERAS = {
-    "PolynomialDecay": {"decay_steps": 40, "end_learning_rate": 1e-4, "power": 0.5, "cycle": True},
-    "ExponentialDecay": {"decay_steps": 8, "decay_rate": 0.9, "staircase": True},
-    "InverseTimeDecay": {"decay_steps": 8, "decay_rate": 0.9},
-    "CosineDecay": {"decay_steps": 40, "alpha": 0.1, "warmup_target": 0.2, "warmup_steps": 5},
-    "CosineDecayRestarts": {"first_decay_steps": 10, "m_mul": 0.9},
-}
-
 
 class AnyKeras:
     def __init__(self, rate=0.5):
@@ -56,7 +48,17 @@ class Function(keras.optimizers.schedules.LearningRateSchedule):
         return self.function(step)
 
 
-SCHEDULES = {
+OF_KERAS = {
+    "PolynomialDecay": lambda of: of.PolynomialDecay(0.1, 40, 1e-4, power=0.5, cycle=True),
+    "ExponentialDecay": lambda of: of.ExponentialDecay(0.1, 8, 0.9, staircase=True),
+    "InverseTimeDecay": lambda of: of.InverseTimeDecay(0.1, 8, 0.9),
+    "CosineDecay": lambda of: of.CosineDecay(0.1, 40, 0.1, warmup_target=0.2, warmup_steps=5),
+    "CosineDecayRestarts": lambda of: of.CosineDecayRestarts(0.1, 10, m_mul=0.9),
+    "Piecewise": lambda of: of.PiecewiseConstantDecay([7, 20], [0.1, 0.03, 0.01], name="Piecewise"),
+}
+SCHEDULES = {f"keras_{name}": make(keras.optimizers.schedules) for name, make in OF_KERAS.items()}
+SCHEDULES |= {f"tf_keras_{name}": make(tf_keras.optimizers.schedules) for name, make in OF_KERAS.items()}
+SCHEDULES |= {
     "mine": Mine(),
     "mine_of_tf_keras": MineOfTfKeras(),
     "cosine": lrops.WarmupCosineDecay(0.1, 3, 40),
@@ -66,13 +68,6 @@ SCHEDULES = {
     "tunable": lrops.WarmupDecay(tf.Variable(0.1), 3, 40, decay="minus_sqrt"),
     "warmup": lrops.LinearWarmup(Mine(), 3),
 }
-for K in (keras, tf_keras):
-    SCHEDULES |= {
-        f"{K.__name__}_{name}": getattr(K.optimizers.schedules, name)(0.1, **arguments)
-        for name, arguments in OF_KERAS.items()
-    }
-    piecewise = K.optimizers.schedules.PiecewiseConstantDecay([7, 20], [0.1, 0.03, 0.01], name="Piecewise")
-    SCHEDULES[f"{K.__name__}_Piecewise"] = piecewise
 ARGUMENTS = {"warmup_steps": 7, "warmup_start": 0.25, "hold_steps": 3, "start_step": 5}
 
 

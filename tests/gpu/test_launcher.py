@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import toolchain
 from conftest import Curve
-from processes import run_snippet
+from processes import output_of
 from ptx import DRIVER
 
 CURVE = Curve(warmup_steps=10, total_steps=100, alpha=0.1)
@@ -42,9 +42,7 @@ def run(built):
     def run(snippet, driver=None):
         driver = toolchain.fake_gpu() if driver is None else driver
         environment = {"LROPS_TEST_LAUNCHER": str(built / "launcher.so"), "LROPS_TEST_DRIVER": str(driver)}
-        done = run_snippet(f"{BEGIN}\n{snippet}", folder=toolchain.HERE, **environment)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(output_of(f"{BEGIN}\n{snippet}", folder=toolchain.HERE, **environment))
 
     return run
 
@@ -72,15 +70,8 @@ print(json.dumps([null, nothing, before, error, calls(), ctypes.addressof(of), d
 
 
 # The number of elements, of blocks, and of threads in each.
-GRIDS = [
-    (1, 1, 32),
-    (32, 1, 32),
-    (33, 1, 64),
-    (256, 1, 256),
-    (257, 2, 256),
-    (2**20, 4096, 256),
-    (2**20 + 999, 4096, 256),
-]
+GRIDS = [(1, 1, 32), (32, 1, 32), (33, 1, 64), (256, 1, 256), (257, 2, 256)]
+GRIDS += [(2**20, 4096, 256), (2**20 + 999, 4096, 256)]
 
 
 def test_the_grid_covers_every_element_and_has_a_limit(run, tmp_path):
