@@ -73,26 +73,25 @@ def compiled_graphs(function):
     return [one.graph for each in functions for one in getattr(each, "_list_all_concrete_functions", list)()]
 
 
-def schedules_in(function):
-    """The schedules of lrops that are known to be compiled into a function, which is as in `compiled_graphs`.
+def schedules_in(graphs):
+    """The schedules of lrops that are known to be compiled into these graphs and the functions that they call.
 
     A schedule that is inside a `LinearWarmup` of the set is left out, and one that is missing may still be compiled in.
-    The result is None if nothing was traced.
     """
-    graphs, found = compiled_graphs(function), set()
+    graphs, found = list(graphs), set()
     for graph in graphs:  # grows by the functions that each of them calls
         found |= _trace_of(graph).schedules
         called = (getattr(one, "graph", None) for one in getattr(graph, "_functions", {}).values())
         graphs += [one for one in called if one is not None and one not in graphs]
-    return found - {getattr(schedule, "schedule", None) for schedule in found} if graphs else None
+    return found - {getattr(schedule, "schedule", None) for schedule in found}
 
 
-def is_written_in(function, variable):
-    """Whether a graph that was traced of a function, as in `compiled_graphs`, writes a variable on any replica."""
+def is_written_in(graphs, variable):
+    """Whether one of these graphs writes a variable on any replica."""
     handles = {id(one.handle) for one in getattr(variable, "values", [variable])}
     return any(
         _is_written_by(operation, inner)
-        for graph in compiled_graphs(function)
+        for graph in graphs
         for outer, inner in graph.captures
         if id(outer) in handles
         for operation in inner.consumers()

@@ -173,7 +173,7 @@ class LearningRateLogger(_Callback):
                 series.check_idle(self._idle)
         self._in_epoch = False
         if getattr(self.model, "train_function", None) is not None:
-            _rates_when_compiled(self.model.train_function, self._series)
+            _rates_when_compiled(self.model.train_function, compiled_graphs(self.model.train_function), self._series)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Called by Keras."""
@@ -203,24 +203,25 @@ class LearningRateLogger(_Callback):
             self._files.write(step, rows[step])
 
 
-def _rates_when_compiled(train_function, all_series):
+def _rates_when_compiled(train_function, graphs, all_series):
     """The rate that each optimizer had when a logger first saw this function with as many graphs as it has now."""
     # Kept on the function: a schedule may refer to the model, and a global table would keep both alive.
     seen = vars(train_function).setdefault("_lrops_rates", {})
-    graphs = len(compiled_graphs(train_function))
     return [
-        seen.setdefault((id(series.optimizer), graphs), (series.source, series.optimizer))[0] for series in all_series
+        seen.setdefault((id(series.optimizer), len(graphs)), (series.source, series.optimizer))[0]
+        for series in all_series
     ]
 
 
 def _check_compiled(train_function, all_series):
     """Raises if the update of an optimizer is compiled into `train_function` with another rate than its schedule."""
-    for series, before in zip(all_series, _rates_when_compiled(train_function, all_series), strict=True):
+    graphs = compiled_graphs(train_function)
+    rates = _rates_when_compiled(train_function, graphs, all_series)
+    for series, before in zip(all_series, rates, strict=True):
         source = series.source
-        if not series.is_schedule or not is_written_in(train_function, series.counter):
+        if not series.is_schedule or not is_written_in(graphs, series.counter):
             continue
-        traced = schedules_in(train_function)
-        if notes_itself(source) and not any(_alike(one, source) for one in traced):
+        if notes_itself(source) and not any(_alike(one, source) for one in schedules_in(graphs)):
             before = "another rate" if before is source else repr(before)
         elif not hasattr(before, "assign") and not hasattr(before, "get_config") or _alike(before, source):
             continue

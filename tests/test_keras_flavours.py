@@ -130,7 +130,7 @@ import copy, importlib, pickle, sys, lrops, tensorflow as tf
 schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
 saved = pickle.dumps(schedule)
 # Like a tool that has replaced the list with its own.
-sys.meta_path[:] = [finder for finder in sys.meta_path if "lrops" not in type(finder).__module__]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "wrapt" not in type(finder).__module__]
 import tf_keras
 weight, step = tf.Variable(1.0), tf.Variable(4, dtype=tf.int64)
 old = importlib.import_module("tensorflow.python.keras.optimizer_v2.gradient_descent")
