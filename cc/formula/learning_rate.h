@@ -56,6 +56,7 @@ struct InverseSqrtCurve : CommonConstants {
 };
 
 struct RestartsCurve : CommonConstants {
+  static constexpr u64 decay = kCosine;
   u64 total_steps;                                      // the end of the last cycle
   u64 repeats;                                          // of the table's cycle if it has only one; otherwise 1
   u64 count;                                            // cycles in the table
@@ -138,13 +139,9 @@ LROPS_HOST_DEVICE inline Real<U> MinusSqrt(const DecayCurve& curve, Real<U> u, U
 }
 
 // The second piece begins when fewer steps than this are left.
-template <class U>
-LROPS_HOST_DEVICE inline U StepsLeftAtSecondPiece(const DecayCurve& curve, U done) {
+template <class Curve, class U>
+LROPS_HOST_DEVICE inline U StepsLeftAtSecondPiece(const Curve& curve, U done) {
   return curve.decay == kMinusSqrt ? done * Constant(done, 3) : done;
-}
-template <class U>
-LROPS_HOST_DEVICE inline U StepsLeftAtSecondPiece(const RestartsCurve&, U done) {
-  return done;
 }
 
 // The branches are the same for every step.

@@ -42,11 +42,8 @@ REGISTER_OP("Lrops>WarmupInverseSqrt")
     .Doc(R"doc(
 The learning rate at `step`: linear warmup, a hold at the peak, then one over the square root of the step.
 
-lrops.WarmupInverseSqrt documents the attributes; a `timescale` of 0 means `warmup_steps`. Real numbers are decimal
-strings, as in Lrops>WarmupDecay.
-
-step: Optimizer steps, of any shape.
-learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
+lrops.WarmupInverseSqrt documents the attributes; a `timescale` of 0 means `warmup_steps`. The rest is as in
+Lrops>WarmupDecay.
 )doc");
 
 REGISTER_OP("Lrops>WarmupCosineRestarts")
@@ -66,9 +63,6 @@ REGISTER_OP("Lrops>WarmupCosineRestarts")
     .Doc(R"doc(
 The learning rate at `step`: linear warmup, then cycles of cosine decay, each starting again at a peak.
 
-lrops.WarmupCosineRestarts documents the attributes; `cycles` of 0 means as many as end within 2^62 steps. Real numbers
-are decimal strings, as in Lrops>WarmupDecay.
-
-step: Optimizer steps, of any shape.
-learning_rate: The learning rate at each step, of the same shape, rounded once to `dtype`.
+lrops.WarmupCosineRestarts documents the attributes; `cycles` of 0 means as many as end within 2^62 steps. The rest is
+as in Lrops>WarmupDecay.
 )doc");
