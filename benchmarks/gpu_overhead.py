@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from gpu_kernels import gpu_events
 
 import lrops
 from lrops import benchmark
@@ -40,7 +41,7 @@ def profile_rows(variables, jit_compile, count=20):
     mode = "xla" if jit_compile else "graph"
     for name, rate in benchmark.contenders().items():
         step = benchmark.training_step(rate, variables=variables, elements=ELEMENTS, mode=mode)
-        events = benchmark.gpu_events(step.run, count)
+        events = gpu_events(step.run, count)
         copies = sum(times for event, times in events.items() if "D2H" in event or "DtoH" in event)
         kernels = sum(times for event, times in events.items() if not event.startswith(("Memcpy", "Memset")))
         case = f"{mode}, {variables} variables, {name}"
@@ -146,7 +147,7 @@ def fit_rows():
         with strategy.scope() if strategy else tf.device("GPU:0"):
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
             model.compile(keras.optimizers.AdamW(lrops.WarmupCosineDecay(1e-3, 10, 100), weight_decay=0.01), "mse")
-            events = benchmark.gpu_events(lambda model=model: model.fit(rows, rows[:, :1], batch_size=8, verbose=0), 1)
+            events = gpu_events(lambda model=model: model.fit(rows, rows[:, :1], batch_size=8, verbose=0), 1)
         launched = sum(count for event, count in events.items() if "lrops_warmup_decay" in event)
         path = "under XLA" if model.jit_compile else "without XLA"
         yield "e", f"{name}, 8 steps", f"{path}, {launched} launches of the CUDA kernel", ""

@@ -4,11 +4,8 @@ import dataclasses
 import gc
 import math
 import statistics
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -133,26 +130,6 @@ def training_step(rate, optimizer="AdamW", variables=100, elements=256, mode="gr
     if mode == "xla":
         step.instructions = run.experimental_get_compiler_ir()(stage="optimized_hlo").count(" = ")
     return step
-
-
-def gpu_events(step, count):
-    """How often each kernel and copy ran on the GPU in `count` calls of `step`, by TensorFlow's profiler."""
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    step()
-    tf.test.experimental.sync_devices()  # else the end of this call would be counted too
-    with tempfile.TemporaryDirectory() as folder:
-        with tf.profiler.experimental.Profile(folder):
-            for _ in range(count):
-                step()
-            tf.test.experimental.sync_devices()
-        space = xplane_pb2.XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
-    events = Counter()
-    for plane in space.planes:
-        if plane.name.startswith("/device:GPU:"):
-            streams = [line for line in plane.lines if line.name.startswith("Stream")]
-            events.update(plane.event_metadata[event.metadata_id].name for line in streams for event in line.events)
-    return events
 
 
 def alternate(steps, rounds, seconds):

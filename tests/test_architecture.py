@@ -68,3 +68,11 @@ def test_what_is_public_says_its_types(name):
                 arguments += filter(None, [node.args.vararg, node.args.kwarg])
                 silent = [argument.arg for argument in arguments if argument.annotation is None]
                 assert set(silent) <= {"self", "cls"} and node.returns, f"{node.name}: {silent}"
+
+
+def test_tests_and_benchmarks_are_apart():
+    """Except that tests/gpu tries what needs a GPU, as far as possible without one."""
+    for folder, other in (("tests", "benchmarks"), ("benchmarks", "tests")):
+        modules = {path.stem for path in (ROOT / other).rglob("*.py")} - {"gpu_kernels", "gpu_overhead"}
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not modules & set(imports(path)), path

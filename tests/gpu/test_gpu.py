@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import CORNERS, CURVES, DTYPES, GPU_MODES, Curve, held_by, schedule_of
-
-from lrops import benchmark
+from gpu_kernels import gpu_events
 
 pytestmark = pytest.mark.gpu
 
@@ -44,7 +43,7 @@ def test_an_evaluation_is_one_launch_and_no_copy(shape):
             with tf.device("GPU:0"):
                 schedule(steps)
 
-        events = benchmark.gpu_events(evaluate, 10)
+        events = gpu_events(evaluate, 10)
     kernels = 10 if steps.shape.num_elements() else 0
     assert sum(count for name, count in events.items() if "lrops_warmup_decay" in name) == kernels
     assert not [name for name in events if "Memcpy" in name]

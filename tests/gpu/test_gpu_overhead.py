@@ -2,22 +2,15 @@
 
 import ctypes
 import importlib.util
+from pathlib import Path
 from unittest import mock
 
-import pytest
+import gpu_overhead
 import toolchain
 from processes import run_process, run_snippet
 
-SCRIPT = toolchain.ROOT / "benchmarks" / "gpu_overhead.py"
 
-
-@pytest.fixture
-def gpu_overhead(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    return importlib.import_module(SCRIPT.stem)
-
-
-def test_its_kernels_assemble_and_the_large_one_is_large(gpu_overhead, tmp_path):
+def test_its_kernels_assemble_and_the_large_one_is_large(tmp_path):
     sizes = {}
     for name, text in {"empty": gpu_overhead.EMPTY, "large": gpu_overhead.large()}.items():
         (tmp_path / f"{name}.ptx").write_bytes(text)
@@ -27,7 +20,7 @@ def test_its_kernels_assemble_and_the_large_one_is_large(gpu_overhead, tmp_path)
     assert sizes["large"] - sizes["empty"] > 200_000
 
 
-def test_the_rows_of_the_kernels(gpu_overhead, monkeypatch):
+def test_the_rows_of_the_kernels(monkeypatch):
     """Of a GPU on which a launch takes as many nanoseconds as its PTX has letters."""
     cuda = mock.Mock()
     cuda.new.return_value = ctypes.c_void_p(4096)
@@ -43,13 +36,13 @@ def test_the_rows_of_the_kernels(gpu_overhead, monkeypatch):
     assert list(gpu_overhead.kernel_rows()) == expected
 
 
-def test_it_says_that_pytest_is_missing(gpu_overhead, monkeypatch):
+def test_it_says_that_pytest_is_missing(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ((_, _, said, _),) = gpu_overhead.bit_rows()
     assert said == "not run: pytest is not installed: run `pip install pytest`"
 
 
 def test_it_needs_a_gpu(tmp_path):
-    done = run_snippet(SCRIPT, folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
+    done = run_snippet(Path(gpu_overhead.__file__), folder=tmp_path, CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
     assert "gpu_overhead.py needs a GPU" in done.stderr

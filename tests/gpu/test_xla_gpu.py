@@ -5,12 +5,12 @@ It needs TensorFlow's CUDA build and JAX's CUDA plugin: tools/matrix.py installs
 
 import ctypes
 
+import gpu_kernels
 import numpy as np
 import ptx_on_host
 import pytest
 import tensorflow as tf
 import toolchain
-import xla_gpu
 from conftest import CORNERS, DTYPES, Curve, Decay, InverseSqrt, Restarts, held_by, schedule_of
 
 RUNNER = """
@@ -23,8 +23,8 @@ extern "C" void run(void* const* parameters, unsigned blocks, unsigned threads) 
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiler():
-    if xla_gpu.missing():
-        pytest.skip(xla_gpu.missing())
+    if gpu_kernels.missing():
+        pytest.skip(gpu_kernels.missing())
 
 
 SCHEDULES = {
@@ -42,14 +42,14 @@ def single(kernel):
 
 def compiled(step, rate, elements):
     function, specs = step(rate, 20, elements)
-    return xla_gpu.compile_for_gpu(function, *specs)
+    return gpu_kernels.compile_for_gpu(function, *specs)
 
 
 # How many kernels more than at a constant rate. SGD has no other scalar kernel that the evaluation could go into.
 @pytest.mark.parametrize(
     ("step", "name", "more"),
-    [(xla_gpu.adamw, name, 1) for name in SCHEDULES]
-    + [(xla_gpu.sgd, name, 2 if name == "restarts" else 1) for name in SCHEDULES],
+    [(gpu_kernels.adamw, name, 1) for name in SCHEDULES]
+    + [(gpu_kernels.sgd, name, 2 if name == "restarts" else 1) for name in SCHEDULES],
 )
 @pytest.mark.parametrize("elements", [100, 100_000])
 def test_the_kernels_of_a_step(step, name, more, elements):
@@ -63,7 +63,7 @@ def test_the_kernels_of_a_step(step, name, more, elements):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_large_update_does_not_evaluate_the_rate_for_each_element(name):
-    step = compiled(xla_gpu.adamw, SCHEDULES[name], 100_000)
+    step = compiled(gpu_kernels.adamw, SCHEDULES[name], 100_000)
     scalar = {kernel.name for kernel in step.kernels if single(kernel)}
     evaluating = {name for name, (_, body) in ptx_on_host.entries(step.ptx).items() if "clz.b64" in body}
     assert evaluating and evaluating <= scalar
@@ -72,7 +72,7 @@ def test_a_large_update_does_not_evaluate_the_rate_for_each_element(name):
 def stored(curve, dtype, folder):
     """The bits that XLA's kernel for a GPU stores: its PTX, run on the host."""
     schedule, steps = schedule_of(curve, dtype), curve.steps()
-    evaluation = xla_gpu.compile_for_gpu(
+    evaluation = gpu_kernels.compile_for_gpu(
         tf.function(lambda step: schedule(step), jit_compile=True), tf.TensorSpec(steps.shape, tf.int64)
     )
     (kernel,) = evaluation.kernels

@@ -1,7 +1,8 @@
-"""Counts the kernels that XLA makes of a training step for an H100, on a machine without one, for RESULTS.md.
+"""Counts kernels: those that ran on a GPU, and those that XLA makes of a training step for an H100, without a GPU.
 
-It needs the dependency group `xla-gpu` and `tensorflow`, not `tensorflow-cpu`: only the CUDA build lowers for a GPU.
-TensorFlow would compile only with a GPU; the same compiler in JAX's CUDA plugin accepts a description of one instead.
+As a program it prints the second for RESULTS.md. That needs the dependency group `xla-gpu` and `tensorflow`, not
+`tensorflow-cpu`: only the CUDA build lowers for a GPU. TensorFlow would compile only with a GPU; the same compiler in
+JAX's CUDA plugin accepts a description of one instead.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import tensorflow as tf
@@ -48,6 +50,26 @@ dnn_version_info { major: 9 minor: 7 }
 runtime_version { major: 12 minor: 8 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
+
+
+def gpu_events(step, count):
+    """How often each kernel and copy ran on the GPU in `count` calls of `step`, by TensorFlow's profiler."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    step()
+    tf.test.experimental.sync_devices()  # else the end of this call would be counted too
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            for _ in range(count):
+                step()
+            tf.test.experimental.sync_devices()
+        space = xplane_pb2.XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    events = Counter()
+    for plane in space.planes:
+        if plane.name.startswith("/device:GPU:"):
+            streams = [line for line in plane.lines if line.name.startswith("Stream")]
+            events.update(plane.event_metadata[event.metadata_id].name for line in streams for event in line.events)
+    return events
 
 
 def missing():
@@ -173,7 +195,7 @@ def rows():
 def main():
     """Prints the table."""
     if missing():
-        sys.exit(f"xla_gpu.py cannot compile for a GPU: {missing()}.")
+        sys.exit(f"gpu_kernels.py cannot compile for a GPU: {missing()}.")
     import jax
 
     print(f"{time.strftime('%Y-%m-%d')}, for an H100, TensorFlow {tf.__version__}, JAX {jax.__version__},", end=" ")
