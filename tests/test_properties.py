@@ -2,19 +2,24 @@
 
 import dataclasses
 import math
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import DTYPES, INT64, MAX_STEPS, PRECISION, Curve, Decay, InverseSqrt, Restarts
-from hypothesis import assume, given, settings
+from google.protobuf.message import DecodeError
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from test_exactness import TOLERANCE_ULP, distance, true_rates
 
-import lrops
+from lrops.ops import as_attributes
 
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=300)
-settings.load_profile("ci")
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))  # of `make fuzz`, which draws others each time
+settings.register_profile("lrops", deadline=None, derandomize=not EXAMPLES, max_examples=EXAMPLES or 300)
+settings.load_profile("lrops")
 
 ratios = st.floats(0, 1)
 decays = st.sampled_from(["cosine", "linear", "minus_sqrt"])
@@ -220,7 +225,7 @@ any_curve |= st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=3000)
+@settings(max_examples=max(3000, EXAMPLES))
 @given(any_curve, st.sampled_from(DTYPES), st.lists(int64s, min_size=1, max_size=2))
 def test_the_rules_take_what_is_good_and_nothing_else(curve, dtype, steps):
     try:
@@ -233,40 +238,99 @@ def test_the_rules_take_what_is_good_and_nothing_else(curve, dtype, steps):
     check(curve, steps, found, dtype)
 
 
-# What a GraphDef may hold: any string instead of a real number, any int64, any dtype the op registers.
-reals = st.floats().map(repr) | st.text(max_size=8).filter(str.isprintable) | st.sampled_from(["1e-3", "0", "1", "nan"])
-nodes = st.fixed_dictionaries(
-    {
-        "initial_learning_rate": reals,
-        "warmup_steps": int64s | st.integers(0, 10),
-        "total_steps": int64s | st.integers(10, 100),
-        "alpha": reals,
-        "decay": decays,
-        "hold_steps": int64s | st.integers(0, 3),
-        "warmup_start": reals,
-        "start_step": int64s | st.integers(-3, 3),
-        "dtype": st.sampled_from([tf.dtypes.as_dtype(name) for name in DTYPES]),
-    }
+# ---- Nodes of the ops with any attributes, inputs and steps, as a damaged or forged file may hold them.
+
+OPS = {Decay: "Lrops>WarmupDecay", InverseSqrt: "Lrops>WarmupInverseSqrt", Restarts: "Lrops>WarmupCosineRestarts"}
+AttrValue, NodeDef = tf.compat.v1.AttrValue, tf.compat.v1.NodeDef
+values = {
+    "s": st.binary(max_size=8)
+    | st.floats().map(lambda number: repr(number).encode())
+    | st.sampled_from([b" 1\n", b"1\0", b"1,5", b"1_0", b"1e400", b"0x1p-3"]),
+    "i": st.integers(-2, 70) | int64s,
+    "type": st.sampled_from([tf.as_dtype(name).as_datatype_enum for name in DTYPES]),
+}
+values = {kind: st.builds(AttrValue, **{kind: value}) for kind, value in values.items()}
+others = st.sampled_from([AttrValue(), AttrValue(b=True), AttrValue(f=1), AttrValue(type=99)])
+
+
+def attribute(value):
+    """A value as an attribute of a node."""
+    if isinstance(value, tf.DType):
+        return AttrValue(type=value.as_datatype_enum)
+    return AttrValue(s=value.encode()) if isinstance(value, str) else AttrValue(i=value)
+
+
+@st.composite
+def nodes(draw):
+    """A valid curve, and its node with one or two changes."""
+    curve = draw(curves() | inverse_sqrts() | restarts())
+    attributes = as_attributes(curve.arguments(dtype=draw(st.sampled_from(DTYPES))))
+    node = NodeDef(op=OPS[type(curve)], input=["step"], attr={name: attribute(attributes[name]) for name in attributes})
+    changes = st.sampled_from(["replace", "replace", "replace", "remove", "inputs", "bytes"])
+    for change in draw(st.lists(changes, min_size=1, max_size=2)):
+        name = draw(st.sampled_from([*attributes, "other"]))
+        if change == "replace":
+            same_kind = values.get(node.attr[name].WhichOneof("value"), others)
+            node.attr[name].CopyFrom(draw(mostly(same_kind, st.one_of(*values.values(), others))))
+        elif change == "remove":
+            node.attr.pop(name, None)
+        elif change == "inputs":
+            node.input[:] = ["step"] * draw(st.sampled_from([0, 2]))
+        else:
+            text = bytearray(node.SerializeToString(deterministic=True))
+            text[draw(st.integers(0, len(text) - 1))] = draw(st.integers(0, 255))
+            try:
+                node.ParseFromString(bytes(text))
+            except DecodeError:
+                reject()
+    assume(node.op == OPS[type(curve)])
+    return curve, node
+
+
+def load(node, dtype, folder):
+    """Loads a saved model that holds the node. Returns the node's operation and a function that runs it."""
+    node.name = "rate"
+    step = NodeDef(name="step", op="Placeholder", attr={"dtype": attribute(dtype)})
+    graph = {"node": [step, node], "versions": {"producer": tf.version.GRAPH_DEF_VERSION}}
+    model = SavedModel(meta_graphs=[{"graph_def": graph, "meta_info_def": {"tags": ["serve"]}}])
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    loaded = tf.saved_model.load(folder)
+    return loaded.graph.get_operation_by_name("rate"), loaded.prune("step:0", "rate:0")
+
+
+def number(text):
+    """The number that TensorFlow reads from a text: also a hexadecimal one, but unlike Python not 1_0."""
+    return float.fromhex(text.decode()) if b"x" in text.lower() else float(text.replace(b"_", b"?"))
+
+
+@given(
+    nodes(),
+    mostly(st.just(tf.int64), st.sampled_from([tf.int32, tf.uint64, tf.float32, tf.string])),
+    arrays(
+        np.int64, array_shapes(min_dims=0, max_dims=9, min_side=0, max_side=3), elements=int64s | st.integers(0, 999)
+    ),
 )
-OP = lrops.load_ops().lrops_warmup_decay
-
-
-def test_bytes_that_are_no_text_are_refused_too():  # TensorFlow for Python raised UnicodeDecodeError
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Received: alpha='1\\xff'"):
-        OP([0], initial_learning_rate="1", warmup_steps=1, total_steps=10, alpha=b"1\xff")
-
-
-@given(nodes, st.lists(int64s, max_size=3))
-def test_any_node_gives_a_rate_or_says_why_not(attributes, steps):
+def test_any_node_gives_a_rate_or_an_error(tmp_path_factory, changed, dtype, steps):
+    curve, node = changed
     try:
-        found = OP(tf.constant(steps, tf.int64), **attributes).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        assert "Lrops>WarmupDecay: " in str(error) and "Received: " in str(error)
+        operation, evaluate = load(node, dtype, tmp_path_factory.getbasetemp())
+    except ValueError:  # TensorFlow's importer has rejected it
         return
-    arguments = {
-        name: float(value) if isinstance(value, str) and name != "decay" else value
-        for name, value in attributes.items()
-    }
-    expected = Curve.native(np.array(steps, np.int64), **arguments | {"dtype": attributes["dtype"].name})
-    assert found.tobytes() == expected.tobytes()
+    read = {name: operation.get_attr(name) for name in curve.arguments(dtype=None)}
+    if "decay" in read:
+        read["decay"] = read["decay"].decode()
+    read |= {name: None for name in ("cycles", "timescale") if read.get(name) == 0}
+    try:
+        read |= {name: number(text) for name, text in read.items() if isinstance(text, bytes)}
+        expected = curve.native(steps, **read | {"dtype": read["dtype"].name})
+    except ValueError:
+        expected = None
+    try:
+        found = evaluate(tf.constant(steps)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        if "Failed to bind all placeholders" not in str(error):  # TensorFlow's, for an attribute without a value
+            assert expected is None and f"{node.op}: " in str(error) and "Received: " in str(error), error
+        return
+    assert expected is not None, found
+    assert found.tobytes() == expected.tobytes() and found.shape == steps.shape
     assert np.isfinite(found.astype(float)).all()
