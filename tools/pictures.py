@@ -3,7 +3,6 @@
 `make pictures` runs it. It needs matplotlib, which brings Pillow.
 """
 
-import argparse
 import io
 from pathlib import Path
 
@@ -73,15 +72,11 @@ def save(figure, path):
 
 def main():
     """Writes all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=FOLDER, help="the folder (default: %(default)s)")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
     schedules = curves()
     for name, schedule in schedules.items():
         last = None if name == "restarts" else TOTAL + 999  # None: five cycles
-        draw(schedule, options.output / f"{name}.png", last)
-    draw_all(schedules, options.output / "all.png")
+        draw(schedule, FOLDER / f"{name}.png", last)
+    draw_all(schedules, FOLDER / "all.png")
 
 
 if __name__ == "__main__":
