@@ -26,8 +26,6 @@ namespace lrops {
 //
 //     rate = p * (alpha + (1 - alpha) * m_mul^i * cos(pi/2 * d / L_i)^2)
 //     L_i = first_decay_steps * t_mul^i, rounded to the nearest integer, ties to even
-//
-// The power of the double t_mul is exact and each length is rounded from it once, so no error builds up.
 
 constexpr u64 kCosine = 0, kLinear = 1, kMinusSqrt = 2;
 

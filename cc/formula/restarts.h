@@ -164,16 +164,11 @@ inline RestartsCurve MakeCurve(const RestartsParameters& h) {
   static_cast<CommonConstants&>(curve) = internal::MakeCommonConstants(h);
   Real<u64> drop;
   internal::SplitPeak(h, h.alpha, &curve.floor, &drop);
-  std::vector<u64> starts;
-  if (internal::AllAlike(h)) {
-    RestartsParameters one = h;
-    one.cycles = 1;
-    starts = CycleStarts(one);
-    curve.repeats = static_cast<u64>(h.cycles.value_or(internal::FittingAlike(h)));
-  } else {
-    starts = CycleStarts(h);
-    curve.repeats = 1;
-  }
+  const bool alike = internal::AllAlike(h);
+  RestartsParameters in_table = h;
+  if (alike) in_table.cycles = 1;
+  const std::vector<u64> starts = CycleStarts(in_table);
+  curve.repeats = alike ? static_cast<u64>(h.cycles.value_or(internal::FittingAlike(h))) : 1;
   curve.count = starts.size() - 1;
   curve.total_steps = starts.back() + (curve.repeats - 1) * static_cast<u64>(h.first_decay_steps);
   std::copy(starts.begin(), starts.end(), curve.first);

@@ -32,7 +32,6 @@ static_assert(sizeof(RestartsCurve) + sizeof(Format) + 32 <= 4096, "all the argu
 // What cuda.h declares, with every handle as void* and enumerations as int.
 using Result = int;
 constexpr Result kSuccess = 0;
-constexpr Result kUnsupportedPtxVersion = 222;
 
 constexpr char kOtherFix[] = "Run `python -m lrops doctor` to check this machine's driver and GPUs";
 
@@ -67,7 +66,7 @@ std::string DriverFix() {
 }
 
 std::string Fix(Result result) {
-  if (result == kUnsupportedPtxVersion) return DriverFix();
+  if (result == 222) return DriverFix();  // CUDA_ERROR_UNSUPPORTED_PTX_VERSION
   for (const auto& known : kFixes) {
     if (known.first <= result && result <= known.last) return known.fix;
   }

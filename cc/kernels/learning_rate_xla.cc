@@ -61,11 +61,10 @@ XlaU64 Gather(const u64* table, u64 count, XlaU64 index) {
   return {xla::Gather(constant, index.op, dimensions, {1})};
 }
 
-// Returns its argument, as the smaller of two sorted numbers, because XLA never fuses a sort into its consumers.
-// Without the sort, XLA on a CPU copies the evaluation into every fusion that uses the rate, one or more for each
-// variable of an optimizer: AdamW would execute 10 times the instructions and take 1.5 times as long to compile. An
-// OptimizationBarrier does not help: XLA removes it before it fuses. On a GPU, XLA weighs what a copy costs, and the
-// sort would add one or two launches.
+// Returns its argument, as the smaller of two sorted numbers: XLA never fuses a sort into its consumers. Without it,
+// XLA on a CPU copies the evaluation into every fusion that uses the rate: AdamW would execute 10 times the
+// instructions and take 1.5 times as long to compile. An OptimizationBarrier does not help: XLA removes it before it
+// fuses. On a GPU, XLA weighs what a copy costs, and the sort would add one or two launches.
 xla::XlaOp EvaluatedOnce(xla::XlaOp bits) {
   const auto vector = [](xla::XlaOp scalar) { return xla::Reshape(scalar, {1}); };
   const xla::XlaOp most = xla::ScalarLike(bits, ~std::uint64_t{0});

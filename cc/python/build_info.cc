@@ -2,8 +2,7 @@
 // which compiles slowly.
 namespace lrops {
 
-extern const char* const kBuildInfo[6][2];
-const char* const kBuildInfo[6][2] = {
+extern const char* const kBuildInfo[6][2] = {
     {"version", LROPS_VERSION}, {"commit", LROPS_COMMIT},     {"tensorflow", LROPS_TENSORFLOW_VERSION},
     {"keras", LROPS_KERAS},     {"compiler", LROPS_COMPILER}, {"cuda", LROPS_CUDA}};
 
