@@ -154,7 +154,7 @@ runpy.run_module("lrops", run_name="__main__")
     assert status == "failed" and "found TensorFlow 2.99.0" in says and "--force-reinstall" in says
 
 
-def install_beside(package, **versions):
+def install_next_to(package, **versions):
     """Says of a TensorFlow in the folder of the package that these distributions own it."""
     for name, version in versions.items():
         information = package.parent / f"{name}-{version}.dist-info"
@@ -164,7 +164,7 @@ def install_beside(package, **versions):
 
 
 def test_two_tensorflows_in_one_folder(package):
-    install_beside(package, tensorflow=tf.__version__, tensorflow_cpu="2.3.4")
+    install_next_to(package, tensorflow=tf.__version__, tensorflow_cpu="2.3.4")
     fake_tensorflow(package, tf.__version__)
     add_to_tensorflow(package, "raise ImportError('undefined symbol: PyInit')")
     status, says = examine(package)["TensorFlow"]
@@ -177,7 +177,7 @@ def test_the_distributions_of_a_tensorflow(package, monkeypatch):
     own = _loader.distributions()
     assert all(importlib.metadata.version(name) == version for name, version in own.items())
     monkeypatch.syspath_prepend(str(package.parent))
-    install_beside(package, tf_nightly="2.3.4", tensorflow_rocm="2.3.4")
+    install_next_to(package, tf_nightly="2.3.4", tensorflow_rocm="2.3.4")
     (package.parent / "tensorflow").mkdir()  # without __init__.py: Python goes on to the other
     assert _loader.distributions() == own
     (package.parent / "tensorflow" / "__init__.py").touch()

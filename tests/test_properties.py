@@ -84,7 +84,7 @@ def check(curve, steps, found, dtype):
 
 
 def near(curve, step):
-    """A step of the curve or beside it."""
+    """A step of the curve, or one near it."""
     return curve.start_step + step
 
 
