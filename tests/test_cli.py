@@ -317,7 +317,9 @@ def test_what_needs_no_tensorflow(package):
     assert lrops(package, "--version").stdout == said
     # A letter that the terminal lacks is printed as an escape sequence.
     picture = named("größe.png")
-    result = lrops(package, "plot", *CURVE, "--output", picture, PYTHONIOENCODING="ascii", TESTS_WITHOUT="")
+    result = lrops(
+        package, "plot", *CURVE, "--output", picture, PYTHONUTF8="1", PYTHONIOENCODING="ascii", TESTS_WITHOUT=""
+    )
     assert result.stdout == "gr\\xf6\\xdfe.png\n", result
     assert matplotlib.image.imread(package.parent / picture).std() > 0.01
 

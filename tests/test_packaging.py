@@ -170,7 +170,8 @@ def test_the_sdist_builds_what_is_installed(sdist, tmp_path):
     (tmp_path / "libraries/TENSORFLOW").write_text(lrops.build_info["tensorflow"])
     (sdist / "COMMIT").write_text(lrops.build_info["commit"])  # a later one may have changed none of the sources
     command = ["-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", tmp_path, sdist]
-    done = run_process(sys.executable, *command, PATH=PATH, LROPS_LIBRARIES=str(tmp_path / "libraries"))
+    libraries = str(tmp_path / "libraries")
+    done = run_process(sys.executable, *command, PATH=PATH, LROPS_LIBRARIES=libraries, PYTHONUTF8="1")  # pip needs it
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:

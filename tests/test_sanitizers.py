@@ -115,7 +115,7 @@ def test_the_python_module(tmp_path, sanitizers):
         "LD_PRELOAD": " ".join(preload),
         "PYTHONMALLOC": "malloc",  # allocates each object separately
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees some of what it allocates
-        "TSAN_OPTIONS": f"suppressions={tmp_path / 'suppressions'}",
+        "TSAN_OPTIONS": f"suppressions='{tmp_path / 'suppressions'}'",
     }
     calls = {
         "warmup_decay": Decay(warmup_steps=10, total_steps=500, decay="minus_sqrt"),

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,10 @@ import lrops
 def nvrtc(tmp_path_factory):
     if platform.machine() != "x86_64":
         pytest.skip("NVRTC 12.0 has no build for this machine")
-    return ptx.load_nvrtc(tmp_path_factory.mktemp("nvrtc"))
+    try:
+        return ptx.load_nvrtc(tmp_path_factory.mktemp("nvrtc"))
+    except subprocess.CalledProcessError:
+        pytest.skip("NVRTC cannot be installed without a network")
 
 
 def test_make_ptx_writes_what_is_committed(nvrtc, tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ print(*(sorted(devices) for devices in test_without_gpu.registered_kernels().val
 print(float(lrops.WarmupCosineDecay(0.5, 10, 100)(10)))
 """
     path = os.pathsep.join(path for path in sys.path if path)
-    done = run_python("-c", script, folder=tmp_path, LD_PRELOAD=str(tmp_path / "rocm.so"), PYTHONPATH=path)
+    done = run_python("-c", script, folder=tmp_path, PYTHONPATH=path, **toolchain.preloading(tmp_path / "rocm.so"))
     assert done.returncode == 0, done.stderr
     *kernels, rate = done.stdout.splitlines()
     assert "XLA_CPU_JIT" in kernels[0] and "'GPU'" not in kernels[0]

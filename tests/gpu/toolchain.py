@@ -38,12 +38,16 @@ def fake_gpu():
     return folder / "libcuda.so.1"
 
 
+def preloading(library):
+    """The environment of a process that loads this library first. LD_PRELOAD takes no path with a space."""
+    folders = filter(None, [str(library.parent), os.environ.get("LD_LIBRARY_PATH")])
+    return {"LD_PRELOAD": library.name, "LD_LIBRARY_PATH": os.pathsep.join(folders)}
+
+
 def with_fake_gpu():
     """The environment in which a process can `import fake_gpu`."""
     library = fake_gpu()
-    return {
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(library.parent), os.environ.get("LD_LIBRARY_PATH")])),
-        "LD_PRELOAD": str(library),
+    return preloading(library) | {
         "LROPS_TEST_GPU": str(library),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
