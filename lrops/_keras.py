@@ -19,7 +19,7 @@ import sys
 import threading
 
 import tensorflow as tf
-import wrapt
+import wrapt  # TensorFlow requires and imports it
 
 _NAMES = ("keras", "tf_keras")
 _ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # the other arguments of `add_keras_bases`, by class
