@@ -41,10 +41,10 @@ def tensorflow(versions: str) -> list[str]:
 def git(*arguments: str) -> str | None:
     """The output of git for this checkout; None outside one, such as in an sdist that lies in another repository."""
     own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
+    # The checkout may belong to another user, such as in a container. Its code runs anyway.
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
     try:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, env=own
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=own).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

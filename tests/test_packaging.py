@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import FOLDER, named
 from processes import run_process
-from pyproject import MINORS, PROJECT, VERSION, tensorflow
+from pyproject import MINORS, PROJECT, VERSION, git, tensorflow
 
 import lrops
 from lrops import _native
@@ -156,7 +156,7 @@ def sdist(tmp_path_factory):
 
 
 def test_the_sdist_is_the_checkout(sdist):
-    tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, encoding="utf-8").strip("\0").split("\0")
+    tracked = git("ls-files", "-z").strip("\0").split("\0")
     made = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
     assert made == {*tracked, "COMMIT", "PKG-INFO"}
     assert [path for path in tracked if (sdist / path).read_bytes() != (ROOT / path).read_bytes()] == []

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "cmake"))
 
-from pyproject import MINORS, PROJECT, group  # noqa: E402
+from pyproject import MINORS, PROJECT, git, group  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrops" / "headers"
 PYTHONS = [line.split()[-1] for line in PROJECT["project"]["classifiers"] if "Python :: 3." in line]
@@ -174,7 +174,7 @@ def main():
     print(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}", flush=True)
     if shutil.which("ccache"):
         os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
-    os.environ["SOURCE_DATE_EPOCH"] = run("git", "log", "-1", "--format=%ct").strip()
+    os.environ["SOURCE_DATE_EPOCH"] = git("log", "-1", "--format=%ct")
     os.umask(0o022)  # the modes of the files are part of a wheel
 
     # The Python module is built for each Python; everything else once, in this environment.
