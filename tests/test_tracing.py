@@ -171,11 +171,27 @@ def test_an_order_that_the_user_gives_is_kept(schedule):
 
     @tf.function
     def function():
-        before = schedule(step)
-        with tf.control_dependencies([before]):
+        before = [schedule(step), schedule(step.value())]
+        with tf.control_dependencies(before):
             written = tf.py_function(lambda: step.assign_add(1), [], tf.int64)
         with tf.control_dependencies([written]):
-            return before, schedule(step)
+            now = step.value()
+            after = schedule(step)
+        return *before, after, schedule(now)
+
+    np.testing.assert_array_equal(function(), rates(schedule, 3, 3, 4, 4))
+
+
+@merged
+def test_two_reads_by_the_calling_function_are_apart(schedule):
+    step = step_variable()
+
+    @tf.function
+    def function():
+        before = step.value()
+        step.assign_add(1)
+        after = step.value()
+        return tf.cond(tf.constant(True), lambda: (schedule(before), schedule(after)), lambda: (0.0, 0.0))
 
     np.testing.assert_array_equal(function(), rates(schedule, 3, 4))
 
