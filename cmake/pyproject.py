@@ -3,7 +3,6 @@
 On Python 3.10 it needs tomli, which comes with the dependency group `build`.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -40,11 +39,10 @@ def tensorflow(versions: str) -> list[str]:
 
 def git(*arguments: str) -> str | None:
     """The output of git for this checkout; None outside one, such as in an sdist that lies in another repository."""
-    own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
-    # The checkout may belong to another user, such as in a container. Its code runs anyway.
-    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+    # With both options, git reads a checkout that belongs to another user, such as a folder mounted into a container.
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=own).stdout.strip()
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -1,7 +1,7 @@
 """Makes the classes of lrops work with Keras 3, with tf_keras, or with both in one process.
 
 Each Keras accepts only instances of its own base class as schedules, and lrops imports neither Keras: the user chooses.
-So each class of lrops gets the bases of the imported Keras, by `__bases__`, also when a Keras is imported later. Two
+So each class of lrops gets the bases of the imported Keras, by `__bases__`; `sys.meta_path` notices a later import. Two
 designs without that were weighed:
 
 * Explicit modules, `lrops.keras` and `lrops.tf_keras`, each with its own classes. A pickle, a saved model and an
@@ -19,7 +19,6 @@ import sys
 import threading
 
 import tensorflow as tf
-import wrapt  # TensorFlow requires and imports it
 
 _NAMES = ("keras", "tf_keras")
 _ADAPTED: dict[type, tuple[str, tuple[type, ...]]] = {}  # the other arguments of `add_keras_bases`, by class
@@ -36,7 +35,7 @@ def in_each_keras(*paths):
             found = [operator.attrgetter(path)(module) for path in paths]
         except AttributeError:
             if getattr(getattr(module, "__spec__", None), "_initializing", False):
-                continue  # another thread is importing it, and its hook adds the bases afterwards
+                continue  # another thread is importing it, and `_Finder` adds the bases afterwards
             raise
         yield name, *found
 
@@ -54,7 +53,7 @@ def add_keras_bases(cls, path, saved=()):
 
 
 def add_missing_bases():
-    """Adds missing bases. It is also called for each new or restored object, in case the hook missed an import."""
+    """Adds missing bases. It is also called for each new or restored object, in case `_Finder` missed an import."""
     for cls, (path, saved) in list(_ADAPTED.items()):
         needed = (path, "saving.register_keras_serializable", "utils.get_custom_objects")
         for name, base, register, custom_objects in in_each_keras(*needed):
@@ -112,11 +111,36 @@ def _imported(name, class_name):
     )
 
 
-def _add_bases_after_import(module):
-    # A module named like a Keras that is not one must not fail here: making a schedule raises then.
-    with contextlib.suppress(AttributeError):
-        add_missing_bases()
+class _Finder:
+    """Adds the bases as soon as a Keras is imported. It is part of `sys.meta_path` and finds no module itself."""
+
+    def find_spec(self, name, path=None, target=None):
+        """What the next finders find. The loader is changed: it adds the bases after it has run the module."""
+        finders = list(sys.meta_path)
+        if name not in _NAMES or self not in finders:
+            return None
+        for finder in finders[finders.index(self) + 1 :]:
+            spec = hasattr(finder, "find_spec") and finder.find_spec(name, path, target)
+            if spec:
+                # A loader may have no exec_module, or not allow replacing it.
+                with contextlib.suppress(AttributeError):
+                    _adapt_after(spec.loader, name)
+                return spec
+        return None
 
 
-for _name in _NAMES:
-    wrapt.register_post_import_hook(_add_bases_after_import, _name)
+def _adapt_after(loader, name):
+    exec_module = loader.exec_module
+
+    def exec_and_adapt(module):
+        exec_module(module)
+        if module.__name__ == name:  # a loader may serve several modules
+            loader.exec_module = exec_module
+            # A module named like a Keras that is not one must not fail here: making a schedule raises then.
+            with contextlib.suppress(AttributeError):
+                add_missing_bases()
+
+    loader.exec_module = exec_and_adapt
+
+
+sys.meta_path.insert(0, _Finder())

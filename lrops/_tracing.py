@@ -125,7 +125,7 @@ def evaluated_once(evaluate, variable, key, only_if_pure=False):
     # evaluation under the user's `tf.control_dependencies`, which waits for operations that exist already, such as a
     # `tf.py_function` that writes the variable; and a tensor from a branch or a loop, which cannot be used outside of
     # it. XLA's context is the only one that is neither.
-    ordered = graph._add_control_dependencies and not graph._current_control_dependencies()
+    ordered = graph.building_function and graph._add_control_dependencies and not graph._current_control_dependencies()
     if handle is None or not ordered or (context and not context.IsXLAContext()):
         return evaluate()
     trace = _trace_of(graph)

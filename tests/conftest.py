@@ -203,7 +203,7 @@ CORNERS = {
 }
 
 
-def random_curves(count, seed=20261123):
+def random_decays(count, seed=20261123):
     """Curves over the whole range of every hyper-parameter."""
     draw = random.Random(seed)
     for _ in range(count):
@@ -263,10 +263,10 @@ CURVES = CORNERS | {
     "restarts_vanish": Restarts(t_mul=1.0, m_mul=1e-9, cycles=64, alpha=0.0),
     "restarts_one_longest": Restarts(first_decay_steps=MAX_STEPS, cycles=1),
 }
-CURVES |= {f"random{i}": curve for i, curve in enumerate(random_curves(100))}
+CURVES |= {f"random{i}": curve for i, curve in enumerate(random_decays(100))}
 CURVES |= {
     f"random_decay{i}": Decay(**curve.arguments(), decay=("linear", "minus_sqrt")[i % 2])
-    for i, curve in enumerate(random_curves(24, seed=20261125))
+    for i, curve in enumerate(random_decays(24, seed=20261125))
 }
 CURVES |= {f"random_inverse_sqrt{i}": curve for i, curve in enumerate(random_inverse_sqrts(12))}
 CURVES |= {f"random_restarts{i}": curve for i, curve in enumerate(random_restarts(12))}

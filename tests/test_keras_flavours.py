@@ -130,7 +130,7 @@ import copy, importlib, pickle, sys, lrops, tensorflow as tf
 schedule = lrops.WarmupCosineDecay(0.01, 8, 40)
 saved = pickle.dumps(schedule)
 # Like a tool that has replaced the list with its own.
-sys.meta_path[:] = [finder for finder in sys.meta_path if "wrapt" not in type(finder).__module__]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "lrops" not in type(finder).__module__]
 import tf_keras
 weight, step = tf.Variable(1.0), tf.Variable(4, dtype=tf.int64)
 old = importlib.import_module("tensorflow.python.keras.optimizer_v2.gradient_descent")
@@ -169,6 +169,11 @@ assert inspect.getsource(tf_keras) and importlib.reload(tf_keras) is tf_keras
 before = lrops.WarmupCosineDecay.__mro__
 lrops.WarmupCosineDecay(0.01, 8, 40)
 assert lrops.WarmupCosineDecay.__mro__ == before
+for name in [name for name in sys.modules if name.split(".")[0] == "tf_keras"]:
+    del sys.modules[name]
+again = importlib.import_module("tf_keras")
+assert again is not tf_keras
+assert issubclass(lrops.WarmupCosineDecay, again.optimizers.schedules.LearningRateSchedule)
 for name in [name for name in sys.modules if name.split(".")[0] == "keras"]:
     del sys.modules[name]
 sys.path.insert(0, sys.argv[1])

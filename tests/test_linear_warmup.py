@@ -233,9 +233,10 @@ def test_wrong_arguments(arguments, error, said):
         lrops.LinearWarmup(Mine(), **{"warmup_steps": 10} | arguments)
 
 
-def test_an_argument_cannot_be_assigned():
-    with pytest.raises(AttributeError, match="schedule cannot be assigned.* make a new LinearWarmup .*again. Received"):
-        lrops.LinearWarmup(Mine(), 10).schedule = Mine()
+@pytest.mark.parametrize("name", ["schedule", "warmup_steps", "start_step"])
+def test_an_argument_cannot_be_assigned(name):
+    with pytest.raises(AttributeError, match=f"{name} cannot be assigned.* make a new LinearWarmup .*again. Received"):
+        setattr(lrops.LinearWarmup(Mine(), 10), name, 5)
 
 
 def test_the_name_is_that_of_the_operations():

@@ -227,8 +227,9 @@ def test_a_library_without_permission(package):
 
 
 XLA = """
-schedule = tf.function(lrops.WarmupCosineDecay(1e-3, 10, 100), jit_compile=True)
-assert schedule(tf.constant(5, tf.int64)).numpy() == np.float32(5e-4)
+for kind in (lrops.WarmupCosineDecay, lrops.WarmupCosineRestarts):
+    schedule = tf.function(kind(1e-3, 10, 100), jit_compile=True)
+    assert schedule(tf.constant(5, tf.int64)).numpy() == np.float32(5e-4)
 print("ran")
 """
 

@@ -182,11 +182,8 @@ def write(path, table, errors, commits):
         "|---" * len(columns) + "|",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
-        "What must raise an error, with a sentence that names the fix:",
-        "",
-        "| installed | |",
-        "|---|---|",
-        *(f"| {name} | {said} |" for name, said in errors),
+        "With these installed, lrops must raise an error that names the fix:",
+        ", ".join(f"{name} ({said})" for name, said in errors) + ".",
     ]
     path.write_text("\n".join(lines) + "\n")
 

@@ -174,7 +174,9 @@ def main():
     print(f"Python {', '.join(pythons)}; TensorFlow {', '.join(options.tensorflow)}", flush=True)
     if shutil.which("ccache"):
         os.environ.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
-    os.environ["SOURCE_DATE_EPOCH"] = git("log", "-1", "--format=%ct")
+    os.environ["SOURCE_DATE_EPOCH"] = git("log", "-1", "--format=%ct") or sys.exit(
+        "the wheels are built from a git checkout"
+    )
     os.umask(0o022)  # the modes of the files are part of a wheel
 
     # The Python module is built for each Python; everything else once, in this environment.

@@ -1,5 +1,5 @@
 // The hyper-parameters of WarmupCosineRestarts: their rules, and the table of cycles in which the formula looks up a
-// step. Powers are computed in exact integers, so the table is identical on every machine.
+// step. Each length is rounded once, from an exact power, so no error builds up and every machine has the same table.
 #ifndef LROPS_FORMULA_RESTARTS_H_
 #define LROPS_FORMULA_RESTARTS_H_
 

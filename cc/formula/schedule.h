@@ -52,7 +52,6 @@ struct Schedule {
 #endif
 };
 
-// The hyper-parameters must have passed RuleError.
 template <class H>
 Schedule<H> MakeSchedule(const H& h, const Dtype& dtype) {
   return {MakeCurve(h), internal::MakeFormat(dtype, h), &dtype};

@@ -1,5 +1,4 @@
-// The names of the ops, the registration of their kernels, and how the attributes of a node become the constants of the
-// formula.
+// The list of the ops, the registration of their kernels, and the reading of a node's attributes.
 #ifndef LROPS_KERNELS_ATTRIBUTES_H_
 #define LROPS_KERNELS_ATTRIBUTES_H_
 

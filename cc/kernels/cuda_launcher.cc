@@ -121,7 +121,7 @@ struct Driver {
 class Kernels {
  public:
   // Finds a kernel. Returns what failed, or an empty string. The driver gets the addresses of local variables, so a
-  // call that fails leaves nothing behind, and the next one tries again.
+  // call that fails leaves no handle behind, and the next one tries again.
   std::string Find(const Driver& driver, const char* name, void** found) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (library_ == nullptr) {

@@ -65,9 +65,11 @@ py::array LearningRates(const py::array_t<std::int64_t, 0>& strided, const py::k
   const std::vector<py::ssize_t> shape(step.shape(), step.shape() + step.ndim());
   py::array result(py::dtype::from_args(py::str(dtype)), shape);
   void* out = result.mutable_data();
+  const std::int64_t* in = step.data();
+  const py::ssize_t count = step.size();
   {
     py::gil_scoped_release release;
-    lrops::MakeSchedule(hyperparameters, stored).LearningRates(step.data(), step.size(), out);
+    lrops::MakeSchedule(hyperparameters, stored).LearningRates(in, count, out);
   }
   return result;
 }

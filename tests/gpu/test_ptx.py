@@ -22,6 +22,8 @@ def nvrtc(tmp_path_factory):
     try:
         return ptx.load_nvrtc(tmp_path_factory.mktemp("nvrtc"))
     except subprocess.CalledProcessError:
+        if len(Path("/proc/net/route").read_text().splitlines()) > 1:
+            raise
         pytest.skip("NVRTC cannot be installed without a network")
 
 
