@@ -173,10 +173,10 @@ def write(path, table, errors, commits):
     lines = [
         "# Where lrops was run",
         "",
-        f"`make matrix` wrote this page on {datetime.date.today()}, on {platform.machine()} with",
-        f"{' '.join(platform.libc_ver())}. Each row is a new environment with TensorFlow and Keras from PyPI. lrops is",
-        'the wheel, or what `pip install` built of the sdist ("from source"). An empty cell was not run.',
-        f"lrops is of commit {', '.join(sorted(commits))}.",
+        f"`make matrix` wrote this page on {datetime.date.today()}, on {platform.machine()} with "
+        f"{' '.join(platform.libc_ver())}, of commit {', '.join(sorted(commits))}.",
+        "Each row is a new environment with TensorFlow and Keras from PyPI. lrops is the wheel, or what `pip install`",
+        'built of the sdist ("from source"). An empty cell was not run.',
         "",
         "| " + " | ".join(columns) + " |",
         "|---" * len(columns) + "|",
