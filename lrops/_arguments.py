@@ -28,6 +28,14 @@ _INTEGERS = ("int64", "int8", "int16", "int32", "uint8", "uint16", "uint32")
 _FLOATS = ("float32", "float64")
 
 
+def shown(value: object) -> str:
+    """A value for an error. Older versions of Keras cannot show a variable in a graph, and raise an error of theirs."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001
+        return f"a {type(value).__name__}"
+
+
 def _is(kind, value):
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -38,7 +46,7 @@ def _real(name, value):
             return float(value)
         except OverflowError:
             raise ValueError(f"{name} must be finite. Received: {name}={value}") from None
-    raise TypeError(f"{name} must be a number. Received: {name}={value!r}{_fix(float, value)}")
+    raise TypeError(f"{name} must be a number. Received: {name}={shown(value)}{_fix(float, value)}")
 
 
 def _fix(kind, value):
@@ -71,7 +79,7 @@ def _peak(name, value):
     if not callable(getattr(value, "assign", None)):
         return _real(name, value)
     if tf.TensorShape(value.shape).rank != 0 or "float" not in dtype_name(value):
-        raise TypeError(f"{name}, if it is a variable, must be a floating scalar. Received: {name}={value!r}")
+        raise TypeError(f"{name}, if it is a variable, must be a floating scalar. Received: {name}={shown(value)}")
     return value
 
 
@@ -80,7 +88,7 @@ def peak_variable(peak: Any) -> Any:
     if _is_cast(peak):
         raise TypeError(
             f"initial_learning_rate is a variable that mixed precision casts to {dtype_name(peak)} in the call of this "
-            f"layer. Keep the peak in a tf.Variable, which is not cast. Received: initial_learning_rate={peak!r}"
+            f"layer. Keep the peak in a tf.Variable, which is not cast. Received: initial_learning_rate={shown(peak)}"
         )
     return unwrap_variable(peak)
 
@@ -96,19 +104,19 @@ def _integer(name, value):
         if -(2**63) <= value < 2**63:
             return int(value)
         raise ValueError(f"{name} must be {'at most ' if value > 0 else 'at least -'}2^62. Received: {name}={value}")
-    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={value!r}{_fix(int, value)}")
+    raise TypeError(f"{name} counts steps and must be an integer. Received: {name}={shown(value)}{_fix(int, value)}")
 
 
 def _dtype(name, value):
     value_name = value if isinstance(value, str) else getattr(value, "name", None)
     if value_name is None:
-        raise TypeError(f"{name} must be the name of a dtype, such as 'float32'. Received: {name}={value!r}")
+        raise TypeError(f"{name} must be the name of a dtype, such as 'float32'. Received: {name}={shown(value)}")
     return value_name
 
 
 def _text(name, value):
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string. Received: {name}={value!r}")
+        raise TypeError(f"{name} must be a string. Received: {name}={shown(value)}")
     return value
 
 
@@ -116,7 +124,7 @@ def _op_name(name, value):
     if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", _text(name, value)):  # TensorFlow's rule
         raise ValueError(
             f"{name} must begin with a letter, a digit or a dot, and may contain only these and _ - / \\ >. "
-            f"Received: {name}={value!r}"
+            f"Received: {name}={shown(value)}"
         )
     return value
 
@@ -139,7 +147,7 @@ HYPERPARAMETERS: dict[Any, Any] = {
 def as_count(name: str, value: object) -> int:
     """`value` as an int. Raises if it is not an integer of at least 1."""
     if not _is(numbers.Integral, value):
-        raise TypeError(f"{name} must be an integer. Received: {name}={value!r}{_fix(int, value)}")
+        raise TypeError(f"{name} must be an integer. Received: {name}={shown(value)}{_fix(int, value)}")
     if value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
     return int(value)  # type: ignore[call-overload]
@@ -150,7 +158,7 @@ def as_path(name: str, value: Any) -> str | None:
     try:
         path = None if value is None else os.fsdecode(value)
     except TypeError:
-        raise TypeError(f"{name} must be a path or None. Received: {name}={value!r}") from None
+        raise TypeError(f"{name} must be a path or None. Received: {name}={shown(value)}") from None
     scheme, separator, _ = (path or "").partition("://")
     if separator and scheme not in tf.io.gfile.get_registered_schemes():
         raise ValueError(
@@ -172,7 +180,7 @@ def unwrap_variable(value: Any) -> Any:
         return value
     inner = getattr(value, "value", None)
     if inner is None:
-        raise TypeError(f"step must be a number, an array, a tensor or a variable. Received: {value!r}")
+        raise TypeError(f"step must be a number, an array, a tensor or a variable. Received: {shown(value)}")
     module = type(inner).__module__
     if module.startswith(("jax", "torch")):
         raise TypeError(
@@ -186,7 +194,9 @@ def _as_array(step, fix):
     try:
         return np.asarray(step)
     except (NotImplementedError, TypeError, ValueError) as error:  # a symbolic tensor; lists of different lengths
-        raise TypeError(f"step must be a number or an array with known values: {fix}. Received: {step!r}") from error
+        raise TypeError(
+            f"step must be a number or an array with known values: {fix}. Received: {shown(step)}"
+        ) from error
 
 
 def _counter(step):

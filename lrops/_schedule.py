@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from lrops import _hyperparameters, _tracing, curves, ops, plotting
-from lrops._arguments import HYPERPARAMETERS, as_step, as_step_on_host, dtype_name
+from lrops._arguments import HYPERPARAMETERS, as_step, as_step_on_host, dtype_name, shown
 from lrops._keras import SCHEDULE, add_missing_bases, deserialized, in_each_keras, serialized
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Schedule(_Base):
         if name in self.__dict__.get("_arguments", ()):
             raise AttributeError(
                 f"{name} cannot be assigned, because a traced function keeps the old value: make a new "
-                f"{type(self).__name__} and call model.compile again{self._to_change}. Received: {name}={value!r}"
+                f"{type(self).__name__} and call model.compile again{self._to_change}. Received: {name}={shown(value)}"
             )
         super().__setattr__(name, value)
 
@@ -350,4 +350,6 @@ def _check_is_schedule(value):
         fix = "Make it the __call__(self, step) of a subclass of keras.optimizers.schedules.LearningRateSchedule."
     else:
         fix = "Make one, such as keras.optimizers.schedules.PolynomialDecay(...)."
-    raise TypeError(f"schedule must be a LearningRateSchedule of Keras or of lrops. {fix} Received: schedule={value!r}")
+    raise TypeError(
+        f"schedule must be a LearningRateSchedule of Keras or of lrops. {fix} Received: schedule={shown(value)}"
+    )

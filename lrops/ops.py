@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lrops._arguments import as_step, peak_variable
+from lrops._arguments import as_step, peak_variable, shown
 from lrops._loader import load_ops
 from lrops._tracing import evaluated_once
 
@@ -77,7 +77,7 @@ def value_on_host(peak):
         if not tf.executing_eagerly():
             raise RuntimeError(
                 "a variable cannot be read without eager execution, such as in a graph for a session: make the "
-                f"schedule with a number as initial_learning_rate. Received: initial_learning_rate={peak!r}"
+                f"schedule with a number as initial_learning_rate. Received: initial_learning_rate={shown(peak)}"
             )
         peak_variable(peak)  # raises if the number would be rounded
         return float(peak.numpy())

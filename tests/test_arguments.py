@@ -12,6 +12,14 @@ from conftest import MAX_STEPS
 
 import lrops
 
+
+class Unshown:
+    """Like a variable of Keras 3.12 in a graph."""
+
+    def __repr__(self):
+        raise NotImplementedError
+
+
 GOOD = {"initial_learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100}
 WRONG_VALUES = [
     ({"initial_learning_rate": 0.0}, "warmup_target.*Received: initial_learning_rate=0"),
@@ -35,6 +43,7 @@ WRONG_VALUES = [
     ({"name": ""}, "name must begin with a letter.*name=''"),
 ]
 WRONG_TYPES = [
+    *(({name: Unshown()}, f"Received: {name}=a Unshown$") for name in GOOD),
     ({"initial_learning_rate": "1e-3"}, "must be a number.*'1e-3'. Write float\\(...\\) around it$"),
     ({"initial_learning_rate": np.ones(1)}, "initial_learning_rate.*Write float\\(...\\) around its element$"),
     ({"alpha": tf.constant(0.1)}, "alpha must be a number.*Pass its number, such as float\\(variable.numpy\\(\\)\\)$"),

@@ -30,6 +30,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "dtype", "shape"), CASES)
 def test_the_lowering_gives_the_bits_of_the_cpu(name, dtype, shape):
     jax = pytest.importorskip("jax")
+    from jax import export  # older ones do not import it by themselves
     from jaxlib.mlir.dialects import stablehlo
 
     schedule = schedule_of(CURVES[name], dtype)
@@ -43,7 +44,7 @@ def test_the_lowering_gives_the_bits_of_the_cpu(name, dtype, shape):
         stack.callback(jax.config.update, "jax_enable_x64", wide)
         # JAX has no public function for a text, so it takes the place of another function's, in the portable form.
         other = jax.jit(lambda step: step.astype(tf.as_dtype(dtype).as_numpy_dtype))
-        exported = jax.export.export(other)(jax.ShapeDtypeStruct(shape, np.int64))
+        exported = export.export(other)(jax.ShapeDtypeStruct(shape, np.int64))
         portable = stablehlo.serialize_portable_artifact_str(text, "1.0.0")
         rate = jax.jit(dataclasses.replace(exported, mlir_module_serialized=portable).call)
         steps = CURVES[name].steps()[:1000]
