@@ -169,8 +169,10 @@ def as_path(name: str, value: Any) -> str | None:
 
 
 def dtype_name(value: Any) -> str:
-    """The name of the dtype of an array, a tensor or a variable."""
-    dtype = value.dtype  # of a keras.Variable, a string; of a variable of TensorFlow 1, a dtype such as int64_ref
+    """The name of the dtype of an array, a tensor or a variable, as it is read here."""
+    # Of a keras.Variable, a string; of a variable of TensorFlow 1, a dtype such as int64_ref. In older tf_keras, the
+    # `dtype` of a variable that mixed precision casts is that before the cast.
+    dtype = getattr(value, "_cast_dtype", None) or value.dtype
     return dtype if isinstance(dtype, str) else getattr(dtype, "name", str(dtype)).removesuffix("_ref")
 
 

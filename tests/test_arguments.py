@@ -52,7 +52,7 @@ WRONG_TYPES = [
     ({"warmup_steps": 10.0}, "warmup_steps counts steps and must be an integer.*10.0. Write 10$"),
     ({"total_steps": 1000.5}, "total_steps counts steps and must be an integer.*1000.5. Write int\\(...\\) around it$"),
     ({"total_steps": np.array(1000)}, "total_steps counts.*array\\(1000\\). Write int\\(...\\) around it$"),
-    ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\). Write int\\(...\\) around it$"),
+    ({"total_steps": np.float32(1000)}, "total_steps counts.*1000.0\\)?. Write int\\(...\\) around it$"),
     ({"total_steps": "1e3"}, "total_steps counts.*'1e3'. Write int\\(float\\(...\\)\\) around it$"),
     ({"total_steps": np.ones(2)}, "total_steps counts.*array\\(\\[1., 1.\\]\\)$"),
     ({"total_steps": np.nan}, "total_steps counts steps and must be an integer.*nan$"),
